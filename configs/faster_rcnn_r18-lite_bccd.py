@@ -1,0 +1,4 @@
+_base_ = [
+    './_base_/models/faster-rcnn_r18-lite.py',
+    './_base_/datasets/bccd_detection.py', './_base_/schedules/lite_24e.py'
+]

@@ -1,0 +1,17 @@
+"""Ternary-weight training for MMDetection."""
+from .compat import check_versions
+from .version import __version__
+
+check_versions()
+
+from . import wrappers  # noqa: E402, F401
+from .convert import Scope, convert, survey, ternary_layers  # noqa: E402
+from .hooks import (TernaryRegularizerHook, TernaryScheduleHook,  # noqa: E402
+                    TernaryStatisticsHook)
+from .layers import TernarySettings, TernConv2d, TernLinear  # noqa: E402
+
+__all__ = [
+    'Scope', 'TernConv2d', 'TernLinear', 'TernaryRegularizerHook',
+    'TernaryScheduleHook', 'TernarySettings', 'TernaryStatisticsHook',
+    '__version__', 'convert', 'survey', 'ternary_layers'
+]

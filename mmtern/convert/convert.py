@@ -1,0 +1,116 @@
+"""Turn the layers of a built module ternary, in place."""
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+from torch import nn
+
+from ..layers import TernarySettings, TernaryWeight, TernConv2d, TernLinear
+from .report import ConversionReport, LayerRecord
+from .scope import Scope
+
+
+def ternary_layers(module: nn.Module) -> Dict[str, TernaryWeight]:
+    """The ternary layers of a module by dotted name, shared ones once."""
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, TernaryWeight)
+    }
+
+
+def survey(module: nn.Module, scope: Scope) -> ConversionReport:
+    """What :func:`convert` would do, without doing it."""
+    records = []
+    for name, layer in _weighted_layers(module):
+        records.append(
+            LayerRecord(
+                name=name,
+                shape=tuple(layer.weight.shape),
+                weights=layer.weight.numel(),
+                reason=scope.reason_to_leave(name, layer),
+                trainable=layer.weight.requires_grad))
+    argument, pattern = scope.unmatched([record.name for record in records])
+    if argument:
+        raise ValueError(
+            f'{argument} holds the pattern {pattern!r}, which matches no '
+            f'layer of {type(module).__name__}; layers are named like '
+            f'{", ".join(repr(r.name) for r in records[:3])}')
+    return ConversionReport(tuple(records))
+
+
+def convert(module: nn.Module,
+            scope: Optional[Scope] = None,
+            settings: Optional[TernarySettings] = None) -> ConversionReport:
+    """Make layers of a built module ternary by changing their class.
+
+    Parameters keep their identity, names and values; hooks, devices and
+    initialization survive; modules used in several places stay shared, and
+    layers that hold the same parameter share its ternary weight.
+
+    Args:
+        module (nn.Module): Changed in place.
+        scope (Scope, optional): Which layers. Defaults to ``Scope()``.
+        settings (TernarySettings, optional): How. Defaults to
+            ``TernarySettings()``.
+
+    Returns:
+        ConversionReport: Every layer with a weight, and why it was left.
+
+    Raises:
+        ValueError: If a pattern matches nothing, nothing is converted, or
+            layers are ternary already.
+    """
+    scope, settings = scope or Scope(), settings or TernarySettings()
+    already = ternary_layers(module)
+    if already:
+        raise ValueError(
+            f'{type(module).__name__} holds ternary layers already '
+            f'({next(iter(already))}, ...): wrap it once, either whole or '
+            'its parts')
+    report = survey(module, scope)
+    if not report.ternary:
+        raise ValueError(
+            f'no layer of {type(module).__name__} is left to make ternary: it '
+            f'has {len(report.layers)} layers with weights, all of them kept '
+            f'by include={scope.include}, exclude={tuple(scope.exclude)} or '
+            'their type')
+    layers = dict(module.named_modules())
+    ternarizers: Dict[int, Any] = {}
+    for record in report.ternary:
+        layer = layers[record.name]
+        layer.__class__ = (
+            TernConv2d if isinstance(layer, nn.Conv2d) else TernLinear)
+        key = id(layer.weight)
+        layer.init_ternary(settings, ternarizers.get(key))
+        ternarizers[key] = layer.ternarizer
+    return report
+
+
+def convert_from_config(module: nn.Module,
+                        ternary: Optional[Dict[str, Any]]) -> ConversionReport:
+    """:func:`convert` with the keys of :class:`Scope` and
+    :class:`TernarySettings` in one dict, as configs write them.
+
+    Raises:
+        ValueError: For an unknown key, naming the nearest valid one.
+    """
+    scope_names = [field.name for field in fields(Scope)]
+    names = scope_names + [field.name for field in fields(TernarySettings)]
+    ternary = dict(ternary or {})
+    for key in ternary:
+        if key not in names:
+            close = get_close_matches(key, names, n=1)
+            hint = f'did you mean {close[0]!r}? ' if close else ''
+            raise ValueError(f'unknown key {key!r} in ternary=dict(...): '
+                             f'{hint}accepted are {", ".join(names)}')
+    scope = {k: ternary.pop(k) for k in scope_names if k in ternary}
+    return convert(module, Scope(**scope), TernarySettings(**ternary))
+
+
+def _weighted_layers(
+        module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
+    for name, layer in module.named_modules():
+        weight = getattr(layer, 'weight', None)
+        if isinstance(weight, nn.Parameter) and weight.dim() >= 2:
+            yield name, layer

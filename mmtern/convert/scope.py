@@ -1,0 +1,91 @@
+"""Which layers become ternary, and why the others do not."""
+import re
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple
+
+from mmcv.cnn.bricks import wrappers
+from torch import nn
+
+# Last layers of mmdet's heads (retina_cls, rpn_reg, fc_cls, conv_centerness,
+# multi_level_conv_obj.0, cls_branches.3, ...), not the towers before them
+# (cls_convs.0, reg_fcs.1).
+PREDICTIONS = (r'(?:^|[._])(?:cls|reg|obj|iou|pred|score|logits|centerness|'
+               r'offset)(?:_(?!convs|fcs)[a-z]+)*(?:\.\d+)*$')
+# Large fully connected layers of mmdet's RoI heads.
+FULLY_CONNECTED = r'fcs\.\d+$'
+STEM = r'(?:^|\.)stem(?:\.|$)'
+
+# Exact types: a subclass may compute with its weight in another way. mmcv's
+# wrappers differ from torch's layers only for empty inputs on old torch.
+CONVS = (nn.Conv2d, wrappers.Conv2d)
+LINEARS = (nn.Linear, wrappers.Linear)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Layers chosen by name; patterns are regular expressions, searched for
+    anywhere in the module's dotted name.
+
+    Args:
+        include (Sequence[str], optional): Convert only convs and linears
+            that match one of these. Defaults to None: all convs, and the
+            linears of RoI heads (``shared_fcs``, ``cls_fcs``, ...).
+        exclude (Sequence[str]): Leave what matches one of these, beside the
+            stem and the predictions. Defaults to none.
+        stem (bool): Convert the layers that read the image, too.
+        predictions (bool): Convert the heads' last layers, too.
+        depthwise (bool): Convert depthwise convs (few weights, sensitive),
+            too.
+    """
+    include: Optional[Sequence[str]] = None
+    exclude: Sequence[str] = ()
+    stem: bool = False
+    predictions: bool = False
+    depthwise: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ('include', 'exclude'):
+            patterns = getattr(self, name)
+            if isinstance(patterns, str):
+                raise ValueError(f'{name} must be a list of patterns, but got '
+                                 f'the string {patterns!r}')
+            for pattern in patterns or ():
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(
+                        f'{name} holds {pattern!r}, which is no regular '
+                        f'expression: {error}') from None
+
+    def reason_to_leave(self, name: str, layer: nn.Module) -> Optional[str]:
+        """Why ``layer`` stays full precision; None if it becomes
+        ternary."""
+        if type(layer) not in CONVS + LINEARS:
+            return type(layer).__name__
+        if any(re.search(pattern, name) for pattern in self.exclude):
+            return 'excluded'
+        if not self.predictions and re.search(PREDICTIONS, name):
+            return 'prediction'
+        if isinstance(layer, nn.Conv2d):
+            # Images have 1, 3 or 4 channels; YOLO's Focus reads 12.
+            reads_image = layer.in_channels <= 4 or re.search(STEM, name)
+            if not self.stem and reads_image:
+                return 'stem'
+            depthwise = 1 < layer.groups == layer.in_channels
+            if not self.depthwise and depthwise:
+                return 'depthwise'
+        if self.include is not None:
+            included = any(re.search(p, name) for p in self.include)
+        else:
+            included = isinstance(layer, nn.Conv2d) or re.search(
+                FULLY_CONNECTED, name)
+        return None if included else 'not included'
+
+    def unmatched(self, names: Sequence[str]) -> Tuple[str, str]:
+        """Argument and pattern of the first that matches no name, else two
+        empty strings."""
+        for argument in ('include', 'exclude'):
+            for pattern in getattr(self, argument) or ():
+                if not any(re.search(pattern, name) for name in names):
+                    return argument, pattern
+        return '', ''

@@ -1,0 +1,9 @@
+"""Layers with ternary weights."""
+from .modules import TernaryWeight, TernConv2d, TernLinear
+from .settings import TernarySettings
+from .ternarizer import Ternarizer
+
+__all__ = [
+    'TernConv2d', 'TernLinear', 'TernarySettings', 'TernaryWeight',
+    'Ternarizer'
+]

@@ -1,0 +1,73 @@
+"""What a user can choose about ternary weights, checked at construction."""
+from dataclasses import dataclass
+
+from ..ops import SCALES, check_min_sparsity
+
+THRESHOLDS = ('exact', 'mean', 'max')
+FORWARDS = ('hard', 'soft')
+LEARNED_SCALES = ('learned', 'ttq')
+
+
+@dataclass(frozen=True)
+class TernarySettings:
+    """How latent weights become ternary and how their gradient returns.
+
+    The published baselines are settings of the same parts:
+
+    - TWN (arXiv 1605.04711): ``threshold='mean', scale='lsq', floor=1.0``;
+    - TTQ (arXiv 1612.01064): ``threshold='max', scale='ttq'``;
+    - Quantization Networks (arXiv 1911.09464): ``threshold='mean',
+      scale='lsq', forward='soft'`` with a growing temperature.
+
+    Args:
+        threshold (str): 'exact' for the nearest ternary direction, 'mean'
+            for TWN's ``0.7 mean|w|``, 'max' for TTQ's ``0.05 max|w|``.
+        scale (str): 'norm' keeps each filter's norm, 'lsq' is the least
+            squares scale, 'learned' trains one scale a channel, 'ttq' one
+            for each sign. The learned ones add a parameter ``weight_scale``
+            to the layer; the others leave the float model's keys alone.
+        forward (str): 'hard' computes with ternary values, 'soft' with the
+            temperature Sigmoid while training and ternary values in eval.
+        min_sparsity (float): Least share of zeros in each filter, in [0, 1).
+        floor (float): Least gradient factor, in [0, 1]; 1 is the plain
+            straight-through estimator.
+        normalize (bool): Divide the gradient factor by its mean over each
+            filter.
+        refresh_interval (int): Optimizer steps between exact searches while
+            training; in between the threshold follows by one fixed-point
+            step.
+    """
+    threshold: str = 'exact'
+    scale: str = 'norm'
+    forward: str = 'hard'
+    min_sparsity: float = 0.0
+    floor: float = 0.2
+    normalize: bool = True
+    refresh_interval: int = 100
+
+    def __post_init__(self) -> None:
+        _check_choice('threshold', self.threshold, THRESHOLDS)
+        _check_choice('scale', self.scale, SCALES + LEARNED_SCALES)
+        _check_choice('forward', self.forward, FORWARDS)
+        check_min_sparsity(self.min_sparsity)
+        if not 0.0 <= self.floor <= 1.0:
+            raise ValueError(
+                f'floor must lie in [0, 1], but got {self.floor}')
+        if self.forward == 'soft' and self.scale in LEARNED_SCALES:
+            raise ValueError(
+                f"forward='soft' takes a scale of {SCALES}, but got "
+                f'scale={self.scale!r}')
+        if not self.refresh_interval >= 1:
+            raise ValueError('refresh_interval must be at least 1 step, but '
+                             f'got {self.refresh_interval}')
+
+    @property
+    def learns_scale(self) -> bool:
+        """Whether the layer holds a trained ``weight_scale``."""
+        return self.scale in LEARNED_SCALES
+
+
+def _check_choice(name: str, value: str, accepted: tuple) -> None:
+    if value not in accepted:
+        raise ValueError(
+            f'{name} must be one of {accepted}, but got {value!r}')

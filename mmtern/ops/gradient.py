@@ -1,0 +1,82 @@
+"""The gradient's re-scaling factor: the derivative of a temperature
+Sigmoid."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .threshold import TINY
+
+
+def sigmoid_bump(weight: Tensor, threshold: Tensor,
+                 temperature: float) -> Tensor:
+    """``h = 4 sigmoid(z) (1 - sigmoid(z))`` with ``z = T (|w| / threshold -
+    1)``: 1 at the threshold, falling off on both sides over ``threshold /
+    T``."""
+    z = weight.abs().div_(threshold.clamp_min(TINY)).sub_(1).mul_(temperature)
+    s = z.sigmoid_()
+    return s.mul_(4).mul_(1 - s / 4)
+
+
+def rescale_factor(weight: Tensor,
+                   threshold: Tensor,
+                   temperature: float,
+                   floor: float = 0.2,
+                   normalize: bool = True) -> Optional[Tensor]:
+    """Factor ``g`` by which the gradient at a ternary weight reaches its
+    latent weight: ``dL/dw = g * dL/dw_hat``.
+
+    ``g = floor + (1 - floor) h`` with the bump ``h`` of
+    :func:`sigmoid_bump`. That is, up to its peak, the derivative of one step
+    of the soft ternary :func:`soft_ternary`; weights about to change their
+    ternary value move, settled ones hardly do. The idea, a factor that
+    simulates the derivative of the temperature Sigmoid, is arXiv
+    2212.12649's; ``floor`` and ``normalize`` are ours.
+
+    Args:
+        weight (Tensor): Latent rows, shape (C_out, d), float32.
+        threshold (Tensor): Shape (C_out, 1).
+        temperature (float): ``T >= 0``, dimensionless; 0 gives ``g = 1``,
+            the plain straight-through estimator.
+        floor (float): Least value of ``g`` before normalizing, in [0, 1].
+        normalize (bool): Divide by the row's mean, so that annealing ``T``
+            does not shrink the step.
+
+    Returns:
+        Tensor or None: Shape (C_out, d); None stands for 1 everywhere.
+    """
+    if temperature == 0 or floor == 1:
+        return None
+    factor = sigmoid_bump(weight, threshold, temperature)
+    factor.mul_(1 - floor).add_(floor)
+    if normalize:
+        factor.div_(factor.mean(1, keepdim=True).clamp_min(TINY))
+    return factor
+
+
+def soft_ternary(weight: Tensor, threshold: Tensor, scale: Tensor,
+                 temperature: float) -> Tensor:
+    """``a [sigmoid(T (w/threshold - 1)) - sigmoid(T (-w/threshold - 1))]``,
+    the temperature-Sigmoid forward of Quantization Networks (arXiv
+    1911.09464, eq. 3) with thresholds and scale in closed form per row, where
+    the paper learns one pair a layer.
+
+    Shapes as in :func:`rescale_factor`; ``scale`` is (C_out, 1). As
+    ``temperature`` grows it tends to the ternary ``a t``.
+    """
+    u = weight / threshold.clamp_min(TINY)
+    return scale * (
+        torch.sigmoid(temperature * (u - 1)) - torch.sigmoid(temperature *
+                                                             (-u - 1)))
+
+
+def soft_ternary_slope(weight: Tensor, threshold: Tensor, scale: Tensor,
+                       temperature: float) -> Tensor:
+    """Derivative of :func:`soft_ternary` by ``weight``, threshold and scale
+    held constant: a bump at each of the two thresholds."""
+    threshold = threshold.clamp_min(TINY)
+    bumps = (
+        sigmoid_bump(weight, threshold, temperature) +
+        sigmoid_bump(weight.abs().neg_().sub_(2 * threshold).abs_(),
+                     threshold, temperature))
+    return bumps.mul_(scale * temperature / (4 * threshold))

@@ -1,0 +1,95 @@
+"""Projection of filters onto ternary directions."""
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .threshold import TINY
+
+SCALES = ('norm', 'lsq')
+
+
+def ternary_codes(weight: Tensor, threshold: Tensor) -> Tensor:
+    """Values in {-1, 0, +1}: the sign of ``weight`` where its magnitude
+    reaches ``threshold``.
+
+    Args:
+        weight (Tensor): Rows, shape (C_out, d).
+        threshold (Tensor): Shape (C_out, 1).
+
+    Returns:
+        Tensor: Shape (C_out, d), dtype of ``weight``.
+    """
+    return weight.sign().mul_(weight.abs() >= threshold)
+
+
+class Projection(NamedTuple):
+    """What a ternary direction ``t`` shares with its row ``w``; every field
+    has the shape (C_out, 1).
+
+    Attributes:
+        threshold: Magnitude from which a weight is kept.
+        count: Number of weights kept, ``||t||^2``, as a float.
+        inner: ``<w, t>``, the sum of the kept magnitudes.
+        norm: ``||w||``.
+    """
+    threshold: Tensor
+    count: Tensor
+    inner: Tensor
+    norm: Tensor
+
+    def cosine(self) -> Tensor:
+        """``cos(w, t)``, shape (C_out, 1); 1 for an all-zero row, which has
+        nothing left to turn."""
+        size = self.norm * self.count.sqrt()
+        cosine = self.inner / size.clamp_min(TINY)
+        return torch.where(size > TINY, cosine.clamp_max(1.0), 1.0)
+
+    def scale(self, kind: str = 'norm') -> Tensor:
+        """Scale ``a`` of the ternary filter ``a t``, shape (C_out, 1).
+
+        Args:
+            kind (str): 'norm' keeps the filter on its hypersphere,
+                ``||a t|| = ||w||`` (ours, after arXiv 2212.12653); 'lsq'
+                minimizes ``||w - a t||`` (arXiv 1605.04711, eq. 5), which
+                shrinks the norm by ``cos(w, t)``.
+        """
+        count = self.count.clamp_min(1.0)
+        if kind == 'norm':
+            return torch.where(self.count > 0, self.norm / count.sqrt(), 0.0)
+        if kind == 'lsq':
+            return self.inner / count
+        raise ValueError(f'scale must be one of {SCALES}, but got {kind!r}')
+
+
+def project(weight: Tensor, threshold: Tensor) -> Projection:
+    """Measure the ternary direction that ``threshold`` cuts out of each row.
+
+    Args:
+        weight (Tensor): Rows, shape (C_out, d), float32.
+        threshold (Tensor): Shape (C_out, 1).
+    """
+    magnitude = weight.abs()
+    kept = magnitude >= threshold
+    # An all-zero row has threshold 0 and would otherwise keep everything.
+    kept &= magnitude > 0
+    return Projection(
+        threshold=threshold,
+        count=kept.sum(1, keepdim=True, dtype=weight.dtype),
+        inner=magnitude.mul_(kept).sum(1, keepdim=True),
+        norm=torch.linalg.vector_norm(weight, dim=1, keepdim=True))
+
+
+def fixed_point_threshold(weight: Tensor,
+                          threshold: Tensor,
+                          steps: int = 1) -> Tensor:
+    """Move thresholds towards the self-consistent one, half the mean of the
+    magnitudes above it. O(d) a step, no sort.
+
+    Warm-started from the last optimizer step's threshold a single step
+    follows the exact solution; from a cold start a heavy-tailed row can end
+    in a local optimum, so start from :func:`exact_threshold`.
+    """
+    for _ in range(steps):
+        threshold = project(weight, threshold).scale('lsq') / 2
+    return threshold

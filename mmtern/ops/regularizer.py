@@ -1,0 +1,52 @@
+"""The hyperspherical regularizer: turn filters towards ternary
+directions."""
+import torch
+from torch import Tensor
+
+from .projection import Projection, ternary_codes
+from .threshold import TINY
+
+
+class _CosineDistance(torch.autograd.Function):
+    """Sum of ``1 - cos(w_j, t_j)`` over rows, t held constant.
+
+    The backward recomputes ``t`` from the threshold, so that nothing of the
+    weight's size is kept for it.
+    """
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, projection: Projection) -> Tensor:
+        ctx.save_for_backward(weight, *projection)
+        return (1 - projection.cosine()).sum()
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor):
+        weight, *fields = ctx.saved_tensors
+        projection = Projection(*fields)
+        count, norm = projection.count, projection.norm
+        # -(t / ||t|| - cos w / ||w||) / ||w||, a tangent of the sphere at w.
+        inverse_norm = torch.where(norm > TINY, 1 / norm, 0.0)
+        towards = -grad_output * inverse_norm / count.clamp_min(1).sqrt()
+        along = grad_output * projection.cosine() * inverse_norm.square()
+        rows = weight.flatten(1)
+        grad = ternary_codes(rows, projection.threshold).mul_(towards)
+        return grad.addcmul_(rows, along).view_as(weight), None
+
+
+def cosine_distance(weight: Tensor, projection: Projection) -> Tensor:
+    """Regularizer of one layer, ``R = sum_j [1 - cos(w_j, t_j)]``.
+
+    Differentiable by ``weight`` only. The gradient is orthogonal to each
+    filter: it turns filters and never shrinks them. A pull towards ternary
+    weights before quantizing is arXiv 2212.12649's idea; the cosine is our
+    reading, after arXiv 2212.12653.
+
+    Args:
+        weight (Tensor): Latent weight, shape (C_out, C_in/groups, kH, kW) or
+            (C_out, C_in).
+        projection (Projection): Its projection.
+
+    Returns:
+        Tensor: Scalar in [0, C_out].
+    """
+    return _CosineDistance.apply(weight, projection)
