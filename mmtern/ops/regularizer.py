@@ -25,7 +25,8 @@ class _CosineDistance(torch.autograd.Function):
         projection = Projection(*fields)
         count, norm = projection.count, projection.norm
         # -(t / ||t|| - cos w / ||w||) / ||w||, a tangent of the sphere at w.
-        inverse_norm = torch.where(norm > TINY, 1 / norm, 0.0)
+        # Rows too small for their inverse square count as all zero.
+        inverse_norm = torch.where(norm > TINY**0.5, 1 / norm, 0.0)
         towards = -grad_output * inverse_norm / count.clamp_min(1).sqrt()
         along = grad_output * projection.cosine() * inverse_norm.square()
         rows = weight.flatten(1)
