@@ -4,7 +4,7 @@ from .version import __version__
 
 check_versions()
 
-from . import wrappers  # noqa: E402, F401
+from . import optim, wrappers  # noqa: E402, F401
 from .convert import Scope, convert, survey, ternary_layers  # noqa: E402
 from .hooks import (TernaryRegularizerHook, TernaryScheduleHook,  # noqa: E402
                     TernaryStatisticsHook)

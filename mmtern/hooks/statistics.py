@@ -19,7 +19,7 @@ class TernaryStatisticsHook(Hook):
 
     Scalars, under ``train/ternary/<part>_``: ``cosine``, mean over filters of
     cos(w, t); ``zeros``, share of zero weights; ``flips``, share of weights
-    whose ternary value changed since the last log. Beside them
+    whose ternary value changed since the last log or checkpoint. Beside them
     ``train/ternary/temperature`` and ``train/ternary/phase``, the share of
     layers that run ternary. They reach the runner's log and every
     visualization backend through the message hub.
@@ -41,6 +41,13 @@ class TernaryStatisticsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
+        self._remember()
+
+    def before_save_checkpoint(self, runner: Runner,
+                               checkpoint: dict) -> None:
+        # A resumed run can only count flips from its checkpoint on; so does
+        # this one, and their logs agree.
+        self._remember()
 
     def after_train_iter(self,
                          runner: Runner,
@@ -55,12 +62,12 @@ class TernaryStatisticsHook(Hook):
     @torch.no_grad()
     def measure(self) -> Dict[str, float]:
         """Scalars of the moment; remembers the codes for the next call."""
+        before = self._last_codes
+        self._remember()
         sums = defaultdict(lambda: torch.zeros(5, dtype=torch.float64))
         for name, layer in self._layers.items():
             projection = layer.ternarizer.project(layer.weight, True)
-            codes = layer.ternarizer.codes(layer.weight, True).to(torch.int8)
-            last = self._last_codes.get(name, codes)
-            self._last_codes[name] = codes
+            codes, last = self._last_codes[name], before[name]
             sums[name.split('.')[0]] += torch.stack([
                 projection.cosine().sum().double(),
                 torch.tensor(len(codes)).double().to(codes.device),
@@ -77,3 +84,9 @@ class TernaryStatisticsHook(Hook):
         scalars['temperature'] = states[0].temperature
         scalars['phase'] = sum(s.active for s in states) / len(states)
         return scalars
+
+    def _remember(self) -> None:
+        self._last_codes = {
+            name: layer.ternarizer.codes(layer.weight, True).to(torch.int8)
+            for name, layer in self._layers.items()
+        }
