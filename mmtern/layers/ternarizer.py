@@ -45,6 +45,7 @@ class Ternarizer:
         self._key = None
         self._latent: Optional[Tensor] = None
         self._projection: Optional[Projection] = None
+        self._codes: Optional[Tensor] = None
         self._values: Optional[Tensor] = None
         self._node: Optional[Tensor] = None
         self._node_temperature = 0.0
@@ -75,10 +76,17 @@ class Ternarizer:
             self.drop_cache()
             with torch.no_grad():
                 rows = weight.detach().flatten(1).float()
-                self._projection = project(rows,
-                                           self._threshold(rows, training))
+                threshold = self._threshold(rows, training)
+                codes = ternary_codes(rows, threshold)
+                self._projection = project(rows, threshold, codes)
                 if training and self.settings.threshold == 'exact':
                     self._follow(self._projection)
+                if self.settings.learns_scale:
+                    self._codes = codes
+                elif self.active and not self._is_soft(training):
+                    # In place: the codes are not needed any more.
+                    codes.mul_(self._projection.scale(self.settings.scale))
+                    self._values = codes.view_as(weight).to(weight.dtype)
             self._key = key
             # Held so that its address cannot be handed to another tensor
             # while the key stands for it.
@@ -142,10 +150,9 @@ class Ternarizer:
             return weight
         projection = self.project(weight, training)
         if weight_scale is not None:
-            codes = self.codes(weight, training)
             return learned_scale(weight, weight_scale.float(),
-                                 codes).to(weight.dtype)
-        soft = training and self.settings.forward == 'soft'
+                                 self._codes).to(weight.dtype)
+        soft = self._is_soft(training)
         stale = soft and self._node_temperature != self.temperature
         if self._values is None or stale:
             with torch.no_grad():
@@ -159,11 +166,13 @@ class Ternarizer:
             self._node_temperature = self.temperature
         return self._node
 
+    def _is_soft(self, training: bool) -> bool:
+        return training and self.settings.forward == 'soft'
+
     def _compute(self, weight: Tensor, projection: Projection,
                  soft: bool) -> Tensor:
         rows = weight.detach().flatten(1).float()
-        scale = projection.scale(
-            'lsq' if self.settings.learns_scale else self.settings.scale)
+        scale = projection.scale(self.settings.scale)
         if soft:
             values = soft_ternary(rows, projection.threshold, scale,
                                   self.temperature)

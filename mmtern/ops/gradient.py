@@ -13,9 +13,15 @@ def sigmoid_bump(weight: Tensor, threshold: Tensor,
     """``h = 4 sigmoid(z) (1 - sigmoid(z))`` with ``z = T (|w| / threshold -
     1)``: 1 at the threshold, falling off on both sides over ``threshold /
     T``."""
-    z = weight.abs().div_(threshold.clamp_min(TINY)).sub_(1).mul_(temperature)
-    s = z.sigmoid_()
-    return s.mul_(4).mul_(1 - s / 4)
+    return _quarter_bump(weight, threshold, temperature).mul_(4)
+
+
+def _quarter_bump(weight: Tensor, threshold: Tensor,
+                  temperature: float) -> Tensor:
+    # All-zero rows have threshold 0: 0 * inf would be NaN.
+    slope = (temperature / threshold).clamp_max(torch.finfo(weight.dtype).max)
+    s = weight.abs().mul_(slope).sub_(temperature).sigmoid_()
+    return torch.addcmul(s, s, s, value=-1, out=s)
 
 
 def rescale_factor(weight: Tensor,
@@ -47,11 +53,14 @@ def rescale_factor(weight: Tensor,
     """
     if temperature == 0 or floor == 1:
         return None
-    factor = sigmoid_bump(weight, threshold, temperature)
-    factor.mul_(1 - floor).add_(floor)
+    factor = _quarter_bump(weight, threshold, temperature)
+    gain, offset = 4 * (1 - floor), floor
     if normalize:
-        factor.div_(factor.mean(1, keepdim=True).clamp_min(TINY))
-    return factor
+        # The mean of gain * h + offset, without another pass over h.
+        mean = gain * factor.mean(1, keepdim=True) + offset
+        mean = mean.clamp_min(TINY)
+        gain, offset = gain / mean, offset / mean
+    return factor.mul_(gain).add_(offset)
 
 
 def soft_ternary(weight: Tensor, threshold: Tensor, scale: Tensor,

