@@ -1,0 +1,135 @@
+"""One run of the accuracy benchmark: config, training, test, result
+line."""
+import os.path as osp
+import subprocess
+import time
+from dataclasses import asdict
+from typing import Any, Dict, List
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner, find_latest_checkpoint
+
+import mmtern
+from mmtern.summary import summarize
+
+from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run
+
+REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+def base_config(run: Run, work_dir: str, epochs: int) -> Config:
+    """Float config of the run's detector for ``epochs`` epochs."""
+    suite = SUITES[run.suite]
+    path = osp.join(REPOSITORY, suite.config.format(run.detector))
+    cfg = Config.fromfile(path)
+    cfg.work_dir = work_dir
+    cfg.randomness = dict(seed=run.seed)
+    cfg.train_cfg.max_epochs = epochs
+    # Test is touched once, by the last epoch's model.
+    cfg.train_cfg.val_interval = epochs
+    cfg.default_hooks.checkpoint = dict(
+        type='CheckpointHook', interval=1, max_keep_ckpts=1)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader,
+                   cfg.test_dataloader):
+        loader.num_workers = 0
+        loader.persistent_workers = False
+    cosine = cfg.param_scheduler[-1]
+    cosine.update(end=epochs, T_max=epochs)
+    cfg.merge_from_dict(suite.options)
+    return cfg
+
+
+def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
+    """Config of a method: the float model's checkpoint, the extra budget."""
+    method = run.settings
+    cfg = base_config(run, work_dir, BUDGETS[run.budget].extra_epochs)
+    cfg.load_from = float_checkpoint
+    cfg.optim_wrapper.optimizer.update(lr=3e-4, weight_decay=0.0)
+    cfg.param_scheduler[0].update(end=20)
+    if method.options:
+        cfg.merge_from_dict(method.options)
+    if method.ternary is None:
+        return cfg
+    ternary = dict(method.ternary, **SCOPES[run.scope])
+    if run.min_sparsity:
+        ternary['min_sparsity'] = run.min_sparsity
+    cfg.model.update(
+        type='TernDetector', wrapped=DETECTORS[run.detector], ternary=ternary)
+    cfg.custom_hooks = [
+        dict(type='TernaryScheduleHook', **method.schedule),
+        dict(type='TernaryStatisticsHook', interval=10),
+    ]
+    if method.regularizer:
+        cfg.custom_hooks.append(
+            dict(type='TernaryRegularizerHook', **method.regularizer))
+    return cfg
+
+
+def _resumed(cfg: Config) -> Runner:
+    if find_latest_checkpoint(cfg.work_dir):
+        cfg.resume, cfg.load_from = True, None
+    return Runner.from_cfg(cfg)
+
+
+def train_float(run: Run, folder: str) -> str:
+    """Train the shared float model unless that is done; its checkpoint."""
+    epochs = BUDGETS[run.budget].float_epochs
+    work_dir = osp.join(
+        folder, f'{run.detector}_float{epochs}_seed{run.seed}')
+    checkpoint = osp.join(work_dir, f'epoch_{epochs}.pth')
+    if not osp.isfile(checkpoint):
+        _resumed(base_config(run, work_dir, epochs)).train()
+    return checkpoint
+
+
+def measure(run: Run, folder: str) -> Dict[str, Any]:
+    """Train and test one run, resuming what an earlier call left.
+
+    Returns:
+        dict: The result line; AP in percent, ``seconds`` of this method's
+        own training and test.
+    """
+    checkpoint = train_float(run, folder)
+    work_dir = osp.join(folder, run.name)
+    cfg = ternary_config(run, work_dir, checkpoint)
+    started = time.time()
+    runner = _resumed(cfg)
+    runner.train()
+    validation = runner.val()
+    result = runner.test()
+    line = dict(
+        asdict(run),
+        **{
+            key: round(100 * result[f'coco/bbox_{name}'], 2)
+            for key, name in dict(
+                AP='mAP', AP50='mAP_50', AP75='mAP_75').items()
+        },
+        val_AP=round(100 * validation['coco/bbox_mAP'], 2),
+        seconds=round(time.time() - started),
+        settings=asdict(run.settings),
+        **budget_of(run),
+        device=_device(),
+        commit=_commit(),
+        mmtern=mmtern.__version__,
+        torch=torch.__version__)
+    summary = summarize(runner.model)
+    line.update({key: round(value, 4) for key, value in summary.items()})
+    return line
+
+
+def budget_of(run: Run) -> Dict[str, int]:
+    return asdict(BUDGETS[run.budget])
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f'CPU, {torch.get_num_threads()} threads'
+
+
+def _commit() -> str:
+    command: List[str] = ['git', 'describe', '--always', '--dirty']
+    out = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True)
+    return out.stdout.strip()

@@ -1,0 +1,116 @@
+"""Compare ternary methods on real images: every method starts from the same
+float checkpoint and has the same extra epochs.
+
+Finished runs are skipped, a killed run resumes, a failed one becomes a row
+with its error. Result lines go to tools/results/SUITE.jsonl, table and plot
+beside them.
+"""
+import argparse
+import multiprocessing
+import os
+import os.path as osp
+import time
+from dataclasses import asdict
+
+from accuracy.plan import ABLATIONS, BUDGETS, DETECTORS, METHODS, SCOPES, \
+    SUITES, Run, plan
+from accuracy.results import (append_line, draw, is_finished, markdown_table,
+                              read_lines)
+
+from mmtern.launch import fail
+
+RESULTS = osp.join(osp.dirname(osp.abspath(__file__)), 'results')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--suite', choices=SUITES, default='bccd-lite')
+    parser.add_argument(
+        '--detectors', nargs='+', choices=DETECTORS, default=list(DETECTORS))
+    parser.add_argument(
+        '--methods', nargs='*', choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        '--ablations',
+        nargs='*',
+        choices=ABLATIONS,
+        default=[],
+        metavar='NAME',
+        help=f'changes to mmtern, of {", ".join(ABLATIONS)}')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--budget', choices=BUDGETS, default='short')
+    parser.add_argument('--scope', choices=SCOPES, default='all')
+    parser.add_argument('--min-sparsity', type=float, default=0.0)
+    parser.add_argument(
+        '--work-dir', default='work_dirs/bench_accuracy', help='checkpoints')
+    parser.add_argument('--results', default=RESULTS, help='result folder')
+    parser.add_argument(
+        '--redraw',
+        action='store_true',
+        help='only make table and plot anew from the result lines')
+    return parser.parse_args()
+
+
+def _run_and_append(run: Run, folder: str, path: str) -> None:
+    """In a process of its own: registries, memory and crashes end with
+    it."""
+    from accuracy.train import measure
+    try:
+        line = measure(run, folder)
+    except BaseException as error:
+        message = f'{type(error).__name__}: {str(error).splitlines()[:1]}'
+        append_line(path, dict(asdict(run), error=message))
+        raise
+    append_line(path, line)
+
+
+def write_summary(path: str) -> None:
+    """Table and plot beside the result lines."""
+    lines = read_lines(path)
+    with open(path.replace('.jsonl', '.md'), 'w') as file:
+        file.write(markdown_table(lines))
+    if any('error' not in line for line in lines):
+        draw(lines, path.replace('.jsonl', '.png'))
+
+
+def main() -> None:
+    args = parse_args()
+    os.makedirs(args.results, exist_ok=True)
+    path = osp.join(args.results, f'{args.suite}.jsonl')
+    if args.redraw:
+        if not osp.isfile(path):
+            fail(f'there are no result lines in {path!r} yet')
+        write_summary(path)
+        return
+    if not 0 <= args.min_sparsity < 1:
+        fail(f'--min-sparsity must lie in [0, 1), got {args.min_sparsity}')
+    runs = [
+        run for run in plan(args.suite, args.detectors, args.methods,
+                            args.seeds, args.budget, args.scope,
+                            args.min_sparsity, args.ablations)
+        if not is_finished(run, read_lines(path))
+    ]
+    context = multiprocessing.get_context('spawn')
+    folder = osp.join(args.work_dir, args.suite)
+    started, failed = time.time(), 0
+    for done, run in enumerate(runs):
+        process = context.Process(
+            target=_run_and_append, args=(run, folder, path))
+        process.start()
+        process.join()
+        failed += process.exitcode != 0
+        write_summary(path)
+        left = (time.time() - started) / (done + 1) * (len(runs) - done - 1)
+        print(
+            f'[{done + 1}/{len(runs)}] {run.name}: exit '
+            f'{process.exitcode}, about {left / 60:.0f} min left',
+            flush=True)
+    write_summary(path)
+    print(open(path.replace('.jsonl', '.md')).read())
+    if failed:
+        fail(f'{failed} of {len(runs)} runs failed, see {path}')
+
+
+if __name__ == '__main__':
+    main()
