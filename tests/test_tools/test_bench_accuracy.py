@@ -1,0 +1,55 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent.parent
+BENCH = REPOSITORY / 'tools' / 'bench_accuracy.py'
+
+
+def call(cwd, script, *args):
+    return subprocess.run(
+        [sys.executable, str(script), *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True)
+
+
+def test_two_images_one_iteration(tmp_path):
+    shapes = call(tmp_path, REPOSITORY / 'tools' / 'make_shapes.py',
+                  'data/shapes', '--train', '2', '--val', '2', '--test', '2')
+    assert shapes.returncode == 0, shapes.stderr
+    args = ('--suite', 'smoke', '--budget', 'smoke', '--detectors',
+            'retinanet', '--methods', 'fp', 'mmtern', '--seeds', '0',
+            '--work-dir', 'work', '--results', 'results')
+    first = call(tmp_path, BENCH, *args)
+    assert first.returncode == 0, first.stderr[-2000:]
+    path = tmp_path / 'results' / 'smoke.jsonl'
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line['method'] for line in lines] == ['fp', 'mmtern']
+    for line in lines:
+        assert {
+            'suite', 'detector', 'scope', 'seed', 'AP', 'AP50', 'AP75',
+            'seconds', 'settings', 'device', 'commit', 'ablation'
+        } <= set(line)
+    assert 'zeros' not in lines[0]
+    assert 0.2 < lines[1]['zeros'] < 0.7
+    assert 1 < lines[1]['bits_per_weight'] < 1.6
+    assert 0.8 < lines[1]['cosine'] < 1
+    table = (tmp_path / 'results' / 'smoke.md').read_text()
+    assert 'retinanet' in table and 'mmtern' in table
+    assert (tmp_path / 'results' / 'smoke.png').stat().st_size > 1000
+    # Finished runs are skipped: nothing is trained, nothing is added.
+    again = call(tmp_path, BENCH, *args)
+    assert again.returncode == 0
+    assert path.read_text().count('\n') == 2
+
+
+def test_failed_run_is_a_row_with_its_error(tmp_path):
+    result = call(tmp_path, BENCH, '--suite', 'smoke', '--budget', 'smoke',
+                  '--detectors', 'retinanet', '--methods', 'mmtern',
+                  '--seeds', '0', '--work-dir', 'work', '--results', 'results')
+    assert result.returncode != 0
+    line = json.loads((tmp_path / 'results' / 'smoke.jsonl').read_text())
+    assert 'data/shapes' in line['error']
+    assert 'failed:' in (tmp_path / 'results' / 'smoke.md').read_text()
