@@ -98,8 +98,8 @@ def test(config: str, checkpoint: str, work_dir: str) -> Dict[str, float]:
     runner = Runner.from_cfg(cfg)
     result = runner.test()
     return dict(
-        AP=100 * result['coco/bbox_mAP'],
-        AP50=100 * result['coco/bbox_mAP_50'],
+        AP=100 * result.get('coco/bbox_mAP', 0.0),
+        AP50=100 * result.get('coco/bbox_mAP_50', 0.0),
         **summarize(runner.model))
 
 

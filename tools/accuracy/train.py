@@ -101,14 +101,14 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
     line = dict(
         asdict(run),
         **{
-            key: round(100 * result[f'coco/bbox_{name}'], 2)
+            key: _percent(result, name)
             for key, name in dict(
                 AP='mAP', AP50='mAP_50', AP75='mAP_75').items()
         },
-        val_AP=round(100 * validation['coco/bbox_mAP'], 2),
+        val_AP=_percent(validation, 'mAP'),
         seconds=round(time.time() - started),
         settings=asdict(run.settings),
-        **budget_of(run),
+        **asdict(BUDGETS[run.budget]),
         device=_device(),
         commit=_commit(),
         mmtern=mmtern.__version__,
@@ -118,8 +118,9 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
     return line
 
 
-def budget_of(run: Run) -> Dict[str, int]:
-    return asdict(BUDGETS[run.budget])
+def _percent(result: Dict[str, float], name: str) -> float:
+    # The metric returns nothing at all for a model without detections.
+    return round(100 * result.get(f'coco/bbox_{name}', 0.0), 2)
 
 
 def _device() -> str:
