@@ -18,8 +18,10 @@ def sigmoid_bump(weight: Tensor, threshold: Tensor,
 
 def _quarter_bump(weight: Tensor, threshold: Tensor,
                   temperature: float) -> Tensor:
-    # All-zero rows have threshold 0: 0 * inf would be NaN.
-    slope = (temperature / threshold).clamp_max(torch.finfo(weight.dtype).max)
+    # All-zero rows have threshold 0: 0 * inf, or 0 / 0 where the temperature
+    # is denormal, would be NaN.
+    slope = temperature / threshold.clamp_min(TINY)
+    slope = slope.clamp_max(torch.finfo(weight.dtype).max)
     s = weight.abs().mul_(slope).sub_(temperature).sigmoid_()
     return torch.addcmul(s, s, s, value=-1, out=s)
 
