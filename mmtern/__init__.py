@@ -1,8 +1,10 @@
 """Ternary-weight training for MMDetection."""
+from .checkpoint_types import allow_mmengine_types
 from .compat import check_versions
 from .version import __version__
 
 check_versions()
+allow_mmengine_types()
 
 from . import optim, wrappers  # noqa: E402, F401
 from .convert import Scope, convert, survey, ternary_layers  # noqa: E402
