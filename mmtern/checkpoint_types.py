@@ -1,4 +1,5 @@
 """Let torch's safe unpickler read what mmengine writes into checkpoints."""
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy
@@ -13,9 +14,9 @@ def history_buffer_statistic(owner: Any, name: str) -> Any:
     """Stand in for ``getattr`` while unpickling: a statistic of
     ``HistoryBuffer`` and nothing else."""
     if owner is not HistoryBuffer or name not in STATISTICS:
-        raise ValueError(f'a checkpoint may only refer to {STATISTICS} of '
-                         f'HistoryBuffer, but this one asks for {name!r} of '
-                         f'{owner!r}')
+        raise UnpicklingError(
+            f'a checkpoint may only refer to {STATISTICS} of HistoryBuffer, '
+            f'but this one asks for {name!r} of {owner!r}')
     return getattr(owner, name)
 
 
