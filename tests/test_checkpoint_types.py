@@ -9,7 +9,8 @@ from mmtern import TernaryScheduleHook
 from .toy import toy_runner
 
 strict_by_default = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6),
+    tuple(map(int,
+              torch.__version__.split('.')[:2])) < (2, 6),
     reason='weights_only is off by default before torch 2.6')
 
 
@@ -36,8 +37,8 @@ class Reaches:
 @strict_by_default
 def test_the_check_still_refuses_everything_else(tmp_path):
     path = tmp_path / 'evil.pth'
-    for evil in (Reaches(torch.Tensor, 'numpy'), Reaches(dict, 'get'),
-                 os.system):
+    for evil in (Reaches(torch.Tensor, 'numpy'), Reaches(dict,
+                                                         'get'), os.system):
         torch.save(dict(state_dict=evil), path)
         with pytest.raises(pickle.UnpicklingError):
             torch.load(path, weights_only=True)

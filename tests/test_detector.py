@@ -29,8 +29,7 @@ def data_root(tmp_path_factory):
         name = f'{index}.png'
         pixels = generator.integers(0, 255, (240, 320, 3), dtype=np.uint8)
         cv2.imwrite(str(root / name), pixels)
-        images.append(
-            dict(id=index, file_name=name, height=240, width=320))
+        images.append(dict(id=index, file_name=name, height=240, width=320))
     annotations = [
         dict(
             id=i + 1,
@@ -47,8 +46,7 @@ def data_root(tmp_path_factory):
     (root / 'all.json').write_text(
         json.dumps(
             dict(
-                images=images,
-                annotations=annotations,
+                images=images, annotations=annotations,
                 categories=categories)))
     return root
 

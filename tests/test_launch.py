@@ -7,7 +7,8 @@ REPOSITORY = Path(__file__).parent.parent
 
 def tool(name, *args, cwd=REPOSITORY):
     return subprocess.run(
-        [sys.executable, str(REPOSITORY / 'tools' / name), *map(str, args)],
+        [sys.executable,
+         str(REPOSITORY / 'tools' / name), *map(str, args)],
         cwd=cwd,
         capture_output=True,
         text=True)

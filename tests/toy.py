@@ -64,8 +64,7 @@ def toy_runner(work_dir, hooks=(), model=None, epochs=3, **kwargs) -> Runner:
         custom_hooks=list(hooks),
         default_scope='mmdet',
         default_hooks=dict(
-            checkpoint=dict(
-                type='CheckpointHook', interval=1, by_epoch=True),
+            checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=True),
             logger=dict(type='LoggerHook', interval=1)),
         log_level='ERROR',
         experiment_name=f'toy_{work_dir.name}',

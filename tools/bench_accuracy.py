@@ -12,8 +12,8 @@ import os.path as osp
 import time
 from dataclasses import asdict
 
-from accuracy.plan import ABLATIONS, BUDGETS, DETECTORS, METHODS, SCOPES, \
-    SUITES, Run, plan
+from accuracy.plan import (ABLATIONS, BUDGETS, DETECTORS, METHODS, SCOPES,
+                           SUITES, Run, plan)
 from accuracy.results import (append_line, draw, is_finished, markdown_table,
                               read_lines)
 
@@ -86,9 +86,9 @@ def main() -> None:
     if not 0 <= args.min_sparsity < 1:
         fail(f'--min-sparsity must lie in [0, 1), got {args.min_sparsity}')
     runs = [
-        run for run in plan(args.suite, args.detectors, args.methods,
-                            args.seeds, args.budget, args.scope,
-                            args.min_sparsity, args.ablations)
+        run for run in
+        plan(args.suite, args.detectors, args.methods, args.seeds, args.budget,
+             args.scope, args.min_sparsity, args.ablations)
         if not is_finished(run, read_lines(path))
     ]
     context = multiprocessing.get_context('spawn')

@@ -16,8 +16,8 @@ from mmdet.apis import DetInferencer
 from mmengine.config import Config
 from mmengine.runner import Runner
 from rich.console import Console
-from rich.progress import (BarColumn, Progress, TextColumn,
-                           TimeElapsedColumn, TimeRemainingColumn)
+from rich.progress import (BarColumn, Progress, TextColumn, TimeElapsedColumn,
+                           TimeRemainingColumn)
 from rich.table import Table
 
 from mmtern.launch import fail
@@ -110,8 +110,8 @@ def draw(models: List[tuple], image: str, path: str) -> None:
         inferencer = DetInferencer(
             config, checkpoint, device='cpu', show_progress=False)
         shown = inferencer(image, return_vis=True, pred_score_thr=0.4)
-        panel = cv2.resize(shown['visualization'][0][..., ::-1], None, fx=2,
-                           fy=2)
+        panel = cv2.resize(
+            shown['visualization'][0][..., ::-1], None, fx=2, fy=2)
         cv2.putText(panel, title, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.8,
                     (255, 255, 255), 2)
         panels.append(panel)
@@ -143,9 +143,10 @@ def main() -> None:
     table = Table('detector', 'AP', 'AP50', 'zeros', 'bits/weight', 'cosine',
                   'seconds')
     for name, row, spent in zip(('float', 'ternary'), rows, seconds):
-        measured = [f'{row["zeros"]:.1%}', f'{row["bits_per_weight"]:.2f}',
-                    f'{row["cosine"]:.3f}'] if 'zeros' in row else [
-                        '-', '32', '-']
+        measured = [
+            f'{row["zeros"]:.1%}', f'{row["bits_per_weight"]:.2f}',
+            f'{row["cosine"]:.3f}'
+        ] if 'zeros' in row else ['-', '32', '-']
         table.add_row(name, f'{row["AP"]:.1f}', f'{row["AP50"]:.1f}',
                       *measured, f'{spent:.0f}')
     console = Console()

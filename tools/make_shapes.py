@@ -98,9 +98,7 @@ def draw_image(rng: np.random.Generator, width: int,
         x, y, w, h = cv2.boundingRect(mask)
         annotations.append(
             dict(
-                label=shape['label'],
-                bbox=[x, y, w, h],
-                area=int(mask.sum())))
+                label=shape['label'], bbox=[x, y, w, h], area=int(mask.sum())))
     return np.clip(cv2.GaussianBlur(image, (3, 3), 0), 0,
                    255).astype(np.uint8), annotations
 
@@ -127,16 +125,14 @@ def make_split(out: str, split: str, count: int, width: int, height: int,
                     bbox=shape['bbox'],
                     area=shape['area'],
                     iscrowd=0))
-    categories = [
-        dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)
-    ]
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)]
     folder = osp.join(out, 'annotations')
     os.makedirs(folder, exist_ok=True)
     with open(osp.join(folder, f'{split}.json'), 'w') as file:
         json.dump(
             dict(
-                images=images, annotations=annotations,
-                categories=categories), file)
+                images=images, annotations=annotations, categories=categories),
+            file)
 
 
 def main() -> None:

@@ -49,8 +49,7 @@ def read_object(node: ElementTree.Element, classes: List[str],
     return classes.index(name) + 1, box
 
 
-def read_split(root: str, split: str,
-               classes: List[str]) -> Tuple[dict, int]:
+def read_split(root: str, split: str, classes: List[str]) -> Tuple[dict, int]:
     """COCO dict of a split, and the number of degenerate boxes left out."""
     listing = osp.join(root, 'ImageSets', 'Main', f'{split}.txt')
     if not osp.isfile(listing):
@@ -92,11 +91,8 @@ def read_split(root: str, split: str,
                     area=box[2] * box[3],
                     iscrowd=0,
                     difficult=int(node.findtext('difficult') or 0)))
-    categories = [
-        dict(id=i + 1, name=name) for i, name in enumerate(classes)
-    ]
-    coco = dict(
-        images=images, annotations=annotations, categories=categories)
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+    coco = dict(images=images, annotations=annotations, categories=categories)
     return coco, degenerate
 
 

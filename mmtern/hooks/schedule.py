@@ -120,8 +120,7 @@ class TernaryScheduleHook(Hook):
         for layer in self._layers.values():
             layer.ternarizer.active = True
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         # A resumed run begins without a warm start; so does this one, and
         # both go on alike.
         for layer in self._layers.values():

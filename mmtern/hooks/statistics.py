@@ -43,8 +43,7 @@ class TernaryStatisticsHook(Hook):
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
         self._remember()
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         # A resumed run can only count flips from its checkpoint on; so does
         # this one, and their logs agree.
         self._remember()

@@ -51,8 +51,7 @@ class TernarySettings:
         _check_choice('forward', self.forward, FORWARDS)
         check_min_sparsity(self.min_sparsity)
         if not 0.0 <= self.floor <= 1.0:
-            raise ValueError(
-                f'floor must lie in [0, 1], but got {self.floor}')
+            raise ValueError(f'floor must lie in [0, 1], but got {self.floor}')
         if self.forward == 'soft' and self.scale in LEARNED_SCALES:
             raise ValueError(
                 f"forward='soft' takes a scale of {SCALES}, but got "

@@ -88,6 +88,6 @@ def soft_ternary_slope(weight: Tensor, threshold: Tensor, scale: Tensor,
     threshold = threshold.clamp_min(TINY)
     bumps = (
         sigmoid_bump(weight, threshold, temperature) +
-        sigmoid_bump(weight.abs().neg_().sub_(2 * threshold).abs_(),
-                     threshold, temperature))
+        sigmoid_bump(weight.abs().neg_().sub_(2 * threshold).abs_(), threshold,
+                     temperature))
     return bumps.mul_(scale * temperature / (4 * threshold))

@@ -66,8 +66,8 @@ class _LearnedScale(torch.autograd.Function):
         else:
             up = (towards * (codes > 0)).sum(1)
             grad_scales = torch.stack([up, towards.sum(1) - up])
-        on_weight = torch.where(codes > 0, scales[0, :, None],
-                                scales[-1, :, None])
+        on_weight = torch.where(codes > 0, scales[0, :, None], scales[-1, :,
+                                                                      None])
         on_weight = torch.where(codes == 0, 1.0, on_weight)
         return (grad * on_weight).view(ctx.shape), grad_scales, None
 

@@ -11,7 +11,10 @@ class Losses(Hook):
     def __init__(self):
         self.seen = []
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
                          outputs=None):
         self.seen.append({key: v.item() for key, v in outputs.items()})
 
@@ -33,11 +36,10 @@ def test_zero_weight_is_the_unregularized_loss_exactly(tmp_path):
 
 
 def test_added_to_the_loss_and_falling(tmp_path):
-    runner, seen = losses(
-        tmp_path, loss_weight=0.5, shape='constant', end=2)
+    runner, seen = losses(tmp_path, loss_weight=0.5, shape='constant', end=2)
     for step in seen[:8]:
-        assert step['loss'] == pytest.approx(
-            step['loss_toy'] + step['loss_ternary'])
+        assert step['loss'] == pytest.approx(step['loss_toy'] +
+                                             step['loss_ternary'])
     assert all('loss_ternary' not in step for step in seen[8:])
     assert seen[7]['loss_ternary'] < 0.8 * seen[0]['loss_ternary']
     assert not runner.model._forward_hooks  # taken off after training

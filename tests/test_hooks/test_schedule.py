@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from mmengine.hooks import Hook
 
 from mmtern import TernaryScheduleHook, ternary_layers
@@ -38,8 +37,7 @@ def test_two_phases_and_linear_temperature(tmp_path):
 
 
 def test_staged_by_part(tmp_path):
-    hook = TernaryScheduleHook(
-        begin=dict(backbone=0, neck=5), by_epoch=False)
+    hook = TernaryScheduleHook(begin=dict(backbone=0, neck=5), by_epoch=False)
     _, seen = run(tmp_path, hook)
     assert [step['backbone.0'][0] for step in seen] == [True] * 12
     assert [step['neck'][0] for step in seen] == [False] * 5 + [True] * 7
@@ -55,11 +53,11 @@ def test_trains_ternary_weights(tmp_path):
 @pytest.mark.parametrize('stop', [2, 4, 6])
 @pytest.mark.parametrize('amp', [False, True])
 def test_resume_equals_never_stopping(tmp_path, stop, amp):
+
     def hooks():
         return [
             TernaryScheduleHook(begin=4, temperature=(0.0, 4.0)),
-            dict(
-                type='TernaryRegularizerHook', loss_weight=1e-2, end=5),
+            dict(type='TernaryRegularizerHook', loss_weight=1e-2, end=5),
             dict(type='TernaryStatisticsHook', interval=1)
         ]
 

@@ -27,8 +27,7 @@ def test_factor_is_the_sigmoid_derivative_up_to_its_peak(
     delta = exact_threshold(rows)
     factor = rescale_factor(rows, delta, temperature, floor, False)
     expected = floor + (1 - floor) * bump_derivative(rows, delta, temperature)
-    torch.testing.assert_close(
-        factor.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(factor.double(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', ROWS)
@@ -60,9 +59,9 @@ def test_soft_ternary_literal_and_slope():
     for j in range(2):
         for i in range(20):
             u = rows[j, i].item() / delta[j].item()
-            expected = float(scale[j]) * (
-                1 / (1 + math.exp(-3 * (u - 1))) - 1 /
-                (1 + math.exp(-3 * (-u - 1))))
+            expected = float(scale[j]) * (1 / (1 + math.exp(-3 *
+                                                            (u - 1))) - 1 /
+                                          (1 + math.exp(-3 * (-u - 1))))
             assert float(soft[j, i]) == pytest.approx(expected, abs=1e-12)
     slope, = torch.autograd.grad(soft.sum(), rows)
     torch.testing.assert_close(

@@ -32,8 +32,7 @@ def best_cosine(row, min_sparsity=0.0):
 def test_exact_direction_is_the_best_of_all_counts(name, min_sparsity):
     rows = ROWS[name]
     projection = project(rows, exact_threshold(rows, min_sparsity))
-    for row, cosine, count in zip(rows, projection.cosine(),
-                                  projection.count):
+    for row, cosine, count in zip(rows, projection.cosine(), projection.count):
         expected, k = best_cosine(row, min_sparsity)
         if name == 'constant' and min_sparsity:
             # Equal magnitudes are all kept; see exact_threshold.
@@ -134,8 +133,8 @@ def test_published_rules_of_thumb():
     rows = torch.tensor([[1.0, -2.0, 0.5, 0.5]])
     assert mean_threshold(rows).item() == pytest.approx(0.7)
     assert max_threshold(rows).item() == pytest.approx(0.1)
-    assert ternary_codes(rows, mean_threshold(rows)).tolist() == [[1, -1, 0,
-                                                                   0]]
+    assert ternary_codes(rows,
+                         mean_threshold(rows)).tolist() == [[1, -1, 0, 0]]
 
 
 @pytest.mark.parametrize('share', [0.0, 0.5, 0.8, 0.99])

@@ -1,14 +1,13 @@
 import pytest
 import torch
 
-from mmtern.ops import (cosine_distance, exact_threshold, project,
-                        ternary_codes)
+from mmtern.ops import cosine_distance, exact_threshold, project, ternary_codes
 from .rows import ROWS
 
 
 def regularize(rows):
-    return cosine_distance(rows, project(rows.detach(),
-                                         exact_threshold(rows.detach())))
+    return cosine_distance(
+        rows, project(rows.detach(), exact_threshold(rows.detach())))
 
 
 @pytest.mark.parametrize('name', ['gaussian', 'laplace', 'student_t2'])

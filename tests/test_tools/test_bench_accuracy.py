@@ -8,11 +8,10 @@ BENCH = REPOSITORY / 'tools' / 'bench_accuracy.py'
 
 
 def call(cwd, script, *args):
-    return subprocess.run(
-        [sys.executable, str(script), *args],
-        cwd=cwd,
-        capture_output=True,
-        text=True)
+    return subprocess.run([sys.executable, str(script), *args],
+                          cwd=cwd,
+                          capture_output=True,
+                          text=True)
 
 
 def test_two_images_one_iteration(tmp_path):
@@ -47,8 +46,8 @@ def test_two_images_one_iteration(tmp_path):
 
 def test_failed_run_is_a_row_with_its_error(tmp_path):
     result = call(tmp_path, BENCH, '--suite', 'smoke', '--budget', 'smoke',
-                  '--detectors', 'retinanet', '--methods', 'mmtern',
-                  '--seeds', '0', '--work-dir', 'work', '--results', 'results')
+                  '--detectors', 'retinanet', '--methods', 'mmtern', '--seeds',
+                  '0', '--work-dir', 'work', '--results', 'results')
     assert result.returncode != 0
     line = json.loads((tmp_path / 'results' / 'smoke.jsonl').read_text())
     assert 'data/shapes' in line['error']

@@ -10,17 +10,19 @@ TOOL = Path(__file__).parent.parent.parent / 'tools' / 'make_shapes.py'
 
 
 def make(out, *args):
-    return subprocess.run(
-        [sys.executable, str(TOOL), str(out), '--train', '3', '--val', '2',
-         '--test', '2', *args],
-        capture_output=True,
-        text=True)
+    return subprocess.run([
+        sys.executable,
+        str(TOOL),
+        str(out), '--train', '3', '--val', '2', '--test', '2', *args
+    ],
+                          capture_output=True,
+                          text=True)
 
 
 def digest(root):
     return {
-        str(path.relative_to(root)): hashlib.sha256(
-            path.read_bytes()).hexdigest()
+        str(path.relative_to(root)):
+        hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob('*')) if path.is_file()
     }
 

@@ -17,20 +17,23 @@ def voc(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / 'ImageSets/Main/train.txt').write_text('a\n')
     (tmp_path / 'JPEGImages/a.jpg').write_bytes(b'')
-    (tmp_path / 'Annotations/a.xml').write_text(
-        '<annotation><filename>a.jpg</filename>'
-        '<size><width>30</width><height>40</height></size>' +
-        OBJECT.format('cat', 1, 1, 10, 20) +
-        OBJECT.format('dog', 5, 5, 5, 9) + '</annotation>')
+    (tmp_path / 'Annotations/a.xml'
+     ).write_text('<annotation><filename>a.jpg</filename>'
+                  '<size><width>30</width><height>40</height></size>' +
+                  OBJECT.format('cat', 1, 1, 10, 20) +
+                  OBJECT.format('dog', 5, 5, 5, 9) + '</annotation>')
     return tmp_path
 
 
 def convert(root, *classes):
-    return subprocess.run(
-        [sys.executable, str(TOOL), str(root), str(root / 'out'),
-         '--splits', 'train', '--classes', *classes],
-        capture_output=True,
-        text=True)
+    return subprocess.run([
+        sys.executable,
+        str(TOOL),
+        str(root),
+        str(root / 'out'), '--splits', 'train', '--classes', *classes
+    ],
+                          capture_output=True,
+                          text=True)
 
 
 def test_boxes_and_degenerate_ones(voc):
@@ -48,9 +51,9 @@ def test_boxes_and_degenerate_ones(voc):
     ]
 
 
-@pytest.mark.parametrize('missing', [
-    'Annotations/a.xml', 'ImageSets/Main/train.txt', 'JPEGImages/a.jpg'
-])
+@pytest.mark.parametrize(
+    'missing',
+    ['Annotations/a.xml', 'ImageSets/Main/train.txt', 'JPEGImages/a.jpg'])
 def test_missing_files_are_named_and_nothing_is_written(voc, missing):
     (voc / missing).unlink()
     result = convert(voc, 'dog', 'cat')

@@ -46,10 +46,13 @@ class Method:
 DETECTORS = {'retinanet': 'RetinaNet', 'faster_rcnn': 'FasterRCNN'}
 
 SUITES = {
-    'bccd-lite': Suite('configs/{}_r18-lite_bccd.py', {}),
-    'shapes-lite': Suite('configs/{}_r18-lite_shapes.py', {}),
+    'bccd-lite':
+    Suite('configs/{}_r18-lite_bccd.py', {}),
+    'shapes-lite':
+    Suite('configs/{}_r18-lite_shapes.py', {}),
     # Two images, one iteration: the benchmark's own test.
-    'smoke': Suite(
+    'smoke':
+    Suite(
         'configs/{}_r18-lite_shapes.py', {
             'train_dataloader.batch_size': 2,
             'train_dataloader.dataset.indices': 2,
@@ -65,40 +68,60 @@ BUDGETS = {
 }
 
 METHODS = {
-    'fp': Method(None, {}),
-    'twn': Method(
+    'fp':
+    Method(None, {}),
+    'twn':
+    Method(
         dict(threshold='mean', scale='lsq', floor=1.0),
         dict(temperature=(0.0, 0.0))),
-    'ttq': Method(
+    'ttq':
+    Method(
         dict(threshold='max', scale='ttq', floor=1.0),
         dict(temperature=(0.0, 0.0))),
-    'soft': Method(
+    'soft':
+    Method(
         dict(threshold='mean', scale='lsq', forward='soft'),
         dict(temperature=(1.0, 20.0))),
-    'mmtern': Method({}, {}),
+    'mmtern':
+    Method({}, {}),
 }
 
 # One change to mmtern each.
 ABLATIONS = {
-    'plain-ste': Method({}, dict(temperature=(0.0, 0.0))),
-    'constant-T4': Method({}, dict(temperature=(4.0, 4.0))),
-    'T0-8': Method({}, dict(temperature=(0.0, 8.0))),
-    'floor0': Method(dict(floor=0.0), {}),
-    'floor0.5': Method(dict(floor=0.5), {}),
-    'unnormalized': Method(dict(normalize=False), {}),
-    'mean-threshold': Method(dict(threshold='mean'), {}),
-    'scale-lsq': Method(dict(scale='lsq'), {}),
-    'scale-learned': Method(dict(scale='learned'), {}),
-    'approach-weak': Method({}, dict(begin=2), dict(loss_weight=1e-4, end=2)),
-    'approach-strong': Method({}, dict(begin=2),
-                              dict(loss_weight=1e-3, end=2)),
-    'pull-to-the-end': Method({}, {}, dict(loss_weight=1e-4)),
-    'pull-late': Method({}, {}, dict(loss_weight=1e-4, begin=6)),
-    'staged': Method({}, dict(begin=dict(backbone=0, neck=1, bbox_head=2))),
-    'weight-decay': Method({}, {}, None,
-                           {'optim_wrapper.optimizer.weight_decay': 0.01}),
-    'frozen-bn': Method({}, {}, None, {'model.backbone.norm_eval': True}),
-    'lr1e-3': Method({}, {}, None, {'optim_wrapper.optimizer.lr': 1e-3}),
+    'plain-ste':
+    Method({}, dict(temperature=(0.0, 0.0))),
+    'constant-T4':
+    Method({}, dict(temperature=(4.0, 4.0))),
+    'T0-8':
+    Method({}, dict(temperature=(0.0, 8.0))),
+    'floor0':
+    Method(dict(floor=0.0), {}),
+    'floor0.5':
+    Method(dict(floor=0.5), {}),
+    'unnormalized':
+    Method(dict(normalize=False), {}),
+    'mean-threshold':
+    Method(dict(threshold='mean'), {}),
+    'scale-lsq':
+    Method(dict(scale='lsq'), {}),
+    'scale-learned':
+    Method(dict(scale='learned'), {}),
+    'approach-weak':
+    Method({}, dict(begin=2), dict(loss_weight=1e-4, end=2)),
+    'approach-strong':
+    Method({}, dict(begin=2), dict(loss_weight=1e-3, end=2)),
+    'pull-to-the-end':
+    Method({}, {}, dict(loss_weight=1e-4)),
+    'pull-late':
+    Method({}, {}, dict(loss_weight=1e-4, begin=6)),
+    'staged':
+    Method({}, dict(begin=dict(backbone=0, neck=1, bbox_head=2))),
+    'weight-decay':
+    Method({}, {}, None, {'optim_wrapper.optimizer.weight_decay': 0.01}),
+    'frozen-bn':
+    Method({}, {}, None, {'model.backbone.norm_eval': True}),
+    'lr1e-3':
+    Method({}, {}, None, {'optim_wrapper.optimizer.lr': 1e-3}),
 }
 
 
@@ -116,15 +139,16 @@ class Run:
 
     @property
     def settings(self) -> Method:
-        return (
-            ABLATIONS[self.ablation] if self.ablation else METHODS[
-                self.method])
+        return (ABLATIONS[self.ablation]
+                if self.ablation else METHODS[self.method])
 
     @property
     def name(self) -> str:
         """Folder name of the run."""
-        parts = [self.detector, self.ablation or self.method, self.budget,
-                 self.scope]
+        parts = [
+            self.detector, self.ablation or self.method, self.budget,
+            self.scope
+        ]
         if self.min_sparsity:
             parts.append(f'zeros{self.min_sparsity:g}')
         return '_'.join(parts + [f'seed{self.seed}'])
@@ -148,7 +172,10 @@ def plan(suite: str, detectors: List[str], methods: List[str],
                         min_sparsity=min_sparsity if ternary else 0.0,
                         **common))
             runs += [
-                Run(method='mmtern', scope=scope, min_sparsity=min_sparsity,
-                    ablation=ablation, **common) for ablation in ablations
+                Run(method='mmtern',
+                    scope=scope,
+                    min_sparsity=min_sparsity,
+                    ablation=ablation,
+                    **common) for ablation in ablations
             ]
     return runs

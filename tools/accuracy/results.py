@@ -29,8 +29,8 @@ def append_line(path: str, line: Line) -> None:
 def is_finished(run: Run, lines: List[Line]) -> bool:
     """Whether a line without an error stands for this run."""
     return any(
-        all(line[key] == getattr(run, key) for key in KEY)
-        and 'error' not in line for line in lines)
+        all(line[key] == getattr(run, key)
+            for key in KEY) and 'error' not in line for line in lines)
 
 
 def _spread(values: List[float]) -> str:
@@ -79,7 +79,10 @@ def markdown_table(lines: List[Line]) -> str:
             setting += f', at least {sparsity:.0%} zeros'
         ternary = 'zeros' in group[0]
         rows.append('| ' + ' | '.join([
-            detector, epochs, scope if ternary else '-', setting,
+            detector,
+            epochs,
+            scope if ternary else '-',
+            setting,
             str(len(group)),
             _spread([x['AP'] for x in group]),
             _spread([x['AP50'] for x in group]),
@@ -113,8 +116,10 @@ def draw(lines: List[Line], path: str) -> None:
             members.items(), key=lambda item: mean(x['AP'] for x in item[1]))
         for y, (key, group) in enumerate(ordered):
             values = [x['AP'] for x in group]
-            color = {'fp': 'tab:gray', 'mmtern': 'tab:red'}.get(
-                key[4], 'tab:blue')
+            color = {
+                'fp': 'tab:gray',
+                'mmtern': 'tab:red'
+            }.get(key[4], 'tab:blue')
             axis.plot(values, [y] * len(values), 'o', color=color, alpha=0.6)
             axis.plot(mean(values), y, '|', color=color, ms=18, mew=2)
         axis.set_yticks(

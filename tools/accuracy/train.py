@@ -12,7 +12,6 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmtern
 from mmtern.summary import summarize
-
 from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -75,8 +74,7 @@ def _resumed(cfg: Config) -> Runner:
 def train_float(run: Run, folder: str) -> str:
     """Train the shared float model unless that is done; its checkpoint."""
     epochs = BUDGETS[run.budget].float_epochs
-    work_dir = osp.join(
-        folder, f'{run.detector}_float{epochs}_seed{run.seed}')
+    work_dir = osp.join(folder, f'{run.detector}_float{epochs}_seed{run.seed}')
     checkpoint = osp.join(work_dir, f'epoch_{epochs}.pth')
     if not osp.isfile(checkpoint):
         _resumed(base_config(run, work_dir, epochs)).train()
@@ -102,8 +100,8 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
         asdict(run),
         **{
             key: _percent(result, name)
-            for key, name in dict(
-                AP='mAP', AP50='mAP_50', AP75='mAP_75').items()
+            for key, name in dict(AP='mAP', AP50='mAP_50',
+                                  AP75='mAP_75').items()
         },
         val_AP=_percent(validation, 'mAP'),
         seconds=round(time.time() - started),
