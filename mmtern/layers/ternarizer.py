@@ -4,10 +4,10 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ..ops import (Projection, exact_threshold, learned_scale, max_threshold,
-                   mean_threshold, project, rescale_factor, soft_ternary,
-                   soft_ternary_slope, sparsity_threshold, straight_through,
-                   ternary_codes)
+from ..ops import (Projection, exact_threshold, keep_ternary_scale,
+                   learned_scale, max_threshold, mean_threshold, project,
+                   rescale_factor, soft_ternary, soft_ternary_slope,
+                   sparsity_threshold, straight_through, ternary_codes)
 from .settings import TernarySettings
 
 
@@ -85,7 +85,8 @@ class Ternarizer:
                     self._codes = codes
                 elif self.active and not self._is_soft(training):
                     # In place: the codes are not needed any more.
-                    codes.mul_(self._projection.scale(self.settings.scale))
+                    codes.mul_(
+                        self._scale(rows, self._projection, training))
                     self._values = codes.view_as(weight).to(weight.dtype)
             self._key = key
             # Held so that its address cannot be handed to another tensor
@@ -131,6 +132,19 @@ class Ternarizer:
         threshold = self.project(weight, training).threshold
         return ternary_codes(weight.detach().flatten(1).float(), threshold)
 
+    def scale(self, weight: Tensor) -> Tensor:
+        """Scale ``a`` of each filter in eval, shape (C_out, 1), float32;
+        least squares where the layer trains its own."""
+        rows = weight.detach().flatten(1).float()
+        return self._scale(rows, self.project(weight), training=False)
+
+    def _scale(self, rows: Tensor, projection: Projection,
+               training: bool) -> Tensor:
+        learned = self.settings.learns_scale
+        scale = projection.scale('lsq' if learned else self.settings.scale)
+        # While training, a last bit is not worth a pass over the weights.
+        return scale if training else keep_ternary_scale(rows, scale)
+
     def __call__(self,
                  weight: Tensor,
                  weight_scale: Optional[Tensor] = None,
@@ -156,7 +170,7 @@ class Ternarizer:
         stale = soft and self._node_temperature != self.temperature
         if self._values is None or stale:
             with torch.no_grad():
-                self._values = self._compute(weight, projection, soft)
+                self._values = self._compute(weight, projection, training)
         if not (torch.is_grad_enabled() and weight.requires_grad):
             return self._values
         if self._node is None or self._node_temperature != self.temperature:
@@ -170,10 +184,10 @@ class Ternarizer:
         return training and self.settings.forward == 'soft'
 
     def _compute(self, weight: Tensor, projection: Projection,
-                 soft: bool) -> Tensor:
+                 training: bool) -> Tensor:
         rows = weight.detach().flatten(1).float()
-        scale = projection.scale(self.settings.scale)
-        if soft:
+        scale = self._scale(rows, projection, training)
+        if self._is_soft(training):
             values = soft_ternary(rows, projection.threshold, scale,
                                   self.temperature)
         else:

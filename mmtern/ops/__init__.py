@@ -1,17 +1,20 @@
 """The maths of ternary weights: pure functions on tensors."""
 from .gradient import (rescale_factor, sigmoid_bump, soft_ternary,
                        soft_ternary_slope)
-from .projection import (SCALES, Projection, fixed_point_threshold, project,
-                         ternary_codes)
+from .packing import (BITS_PER_CODE, CODES_PER_BYTE, pack_codes, packed_size,
+                      unpack_codes)
+from .projection import (SCALES, Projection, fixed_point_threshold,
+                         keep_ternary_scale, project, ternary_codes)
 from .regularizer import cosine_distance
 from .ternarize import learned_scale, straight_through
 from .threshold import (check_min_sparsity, exact_threshold, max_threshold,
                         mean_threshold, sparsity_threshold)
 
 __all__ = [
-    'Projection', 'SCALES', 'check_min_sparsity', 'cosine_distance',
-    'exact_threshold', 'fixed_point_threshold', 'learned_scale',
-    'max_threshold', 'mean_threshold', 'project', 'rescale_factor',
-    'sigmoid_bump', 'soft_ternary', 'soft_ternary_slope',
-    'sparsity_threshold', 'straight_through', 'ternary_codes'
+    'BITS_PER_CODE', 'CODES_PER_BYTE', 'Projection', 'SCALES',
+    'check_min_sparsity', 'cosine_distance', 'exact_threshold',
+    'fixed_point_threshold', 'keep_ternary_scale', 'learned_scale',
+    'max_threshold', 'mean_threshold', 'pack_codes', 'packed_size', 'project',
+    'rescale_factor', 'sigmoid_bump', 'soft_ternary', 'soft_ternary_slope',
+    'sparsity_threshold', 'straight_through', 'ternary_codes', 'unpack_codes'
 ]

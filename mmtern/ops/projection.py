@@ -90,6 +90,27 @@ def project(weight: Tensor,
         norm=norm)
 
 
+def keep_ternary_scale(weight: Tensor, scale: Tensor) -> Tensor:
+    """Replace the scale of rows that are ternary already by their own.
+
+    Both kinds of scale equal it but for rounding; taken exactly, it makes the
+    projection idempotent to the last bit, so that ternary values can be
+    stored in place of latent weights.
+
+    Args:
+        weight (Tensor): Rows, shape (C_out, d).
+        scale (Tensor): Shape (C_out, 1).
+
+    Returns:
+        Tensor: Shape (C_out, 1): ``max|w|`` for rows in {-a, 0, +a}^d, else
+        ``scale``.
+    """
+    magnitude = weight.abs()
+    largest = magnitude.amax(1, keepdim=True)
+    ternary = (magnitude == largest).logical_or_(magnitude == 0)
+    return torch.where(ternary.all(1, keepdim=True), largest, scale)
+
+
 def fixed_point_threshold(weight: Tensor,
                           threshold: Tensor,
                           steps: int = 1) -> Tensor:
