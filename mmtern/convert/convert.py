@@ -1,4 +1,5 @@
 """Turn the layers of a built module ternary, in place."""
+import re
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, Dict, Iterator, Optional, Tuple
@@ -20,23 +21,14 @@ def ternary_layers(module: nn.Module) -> Dict[str, TernaryWeight]:
 
 
 def survey(module: nn.Module, scope: Scope) -> ConversionReport:
-    """What :func:`convert` would do, without doing it."""
-    records = []
-    for name, layer in _weighted_layers(module):
-        records.append(
-            LayerRecord(
-                name=name,
-                shape=tuple(layer.weight.shape),
-                weights=layer.weight.numel(),
-                reason=scope.reason_to_leave(name, layer),
-                trainable=layer.weight.requires_grad))
-    argument, pattern = scope.unmatched([record.name for record in records])
-    if argument:
-        raise ValueError(
-            f'{argument} holds the pattern {pattern!r}, which matches no '
-            f'layer of {type(module).__name__}; layers are named like '
-            f'{", ".join(repr(r.name) for r in records[:3])}')
-    return ConversionReport(tuple(records))
+    """What :func:`convert` would do, without doing it.
+
+    Raises:
+        ValueError: If a pattern of ``scope`` has no effect.
+    """
+    report = ConversionReport(tuple(_records(module, scope)))
+    _check_patterns(module, scope, report)
+    return report
 
 
 def convert(module: nn.Module,
@@ -89,8 +81,15 @@ def convert(module: nn.Module,
 
 def convert_from_config(module: nn.Module,
                         ternary: Optional[Dict[str, Any]]) -> ConversionReport:
-    """:func:`convert` with the keys of :class:`Scope` and
-    :class:`TernarySettings` in one dict, as configs write them.
+    """:func:`convert` with the keys that :func:`ternary_from_config`
+    takes."""
+    return convert(module, *ternary_from_config(ternary))
+
+
+def ternary_from_config(
+        ternary: Optional[Dict[str, Any]]) -> Tuple[Scope, TernarySettings]:
+    """Keys of :class:`Scope` and :class:`TernarySettings` in one dict, as
+    configs write them.
 
     Raises:
         ValueError: For an unknown key, naming the nearest valid one.
@@ -105,12 +104,41 @@ def convert_from_config(module: nn.Module,
             raise ValueError(f'unknown key {key!r} in ternary=dict(...): '
                              f'{hint}accepted are {", ".join(names)}')
     scope = {k: ternary.pop(k) for k in scope_names if k in ternary}
-    return convert(module, Scope(**scope), TernarySettings(**ternary))
+    return Scope(**scope), TernarySettings(**ternary)
 
 
-def _weighted_layers(
-        module: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
+def _records(module: nn.Module, scope: Scope) -> Iterator[LayerRecord]:
     for name, layer in module.named_modules():
-        weight = getattr(layer, 'weight', None)
-        if isinstance(weight, nn.Parameter) and weight.dim() >= 2:
-            yield name, layer
+        for key, parameter in layer.named_parameters(recurse=False):
+            if parameter.dim() < 2:
+                continue
+            if key == 'weight':
+                reason = scope.reason_to_leave(name, layer)
+            else:
+                # Attention's in_proj_weight, position embeddings, ...
+                name = f'{name}.{key}' if name else key
+                reason = f'{type(layer).__name__}.{key}'
+            yield LayerRecord(
+                name=name,
+                shape=tuple(parameter.shape),
+                weights=parameter.numel(),
+                reason=reason,
+                trainable=parameter.requires_grad)
+
+
+def _check_patterns(module: nn.Module, scope: Scope,
+                    report: ConversionReport) -> None:
+    for argument in ('include', 'exclude'):
+        for pattern in getattr(scope, argument) or ():
+            hits = [x for x in report.layers if re.search(pattern, x.name)]
+            if not hits:
+                names = ', '.join(repr(x.name) for x in report.layers[:3])
+                raise ValueError(
+                    f'{argument} holds the pattern {pattern!r}, which '
+                    f'matches no layer of {type(module).__name__}; layers '
+                    f'are named like {names}')
+            if argument == 'include' and all(x.reason for x in hits):
+                raise ValueError(
+                    f'include holds the pattern {pattern!r}, but what it '
+                    f'matches stays full precision, like {hits[0].name!r} '
+                    f'({hits[0].reason})')

@@ -22,7 +22,8 @@ class TernaryRegularizerHook(Hook):
     It enters through a forward hook on the unwrapped model, as one more key
     of the dict that ``parse_losses`` sums. So AMP scaling, gradient
     accumulation and DDP see an ordinary loss, counted once: DDP averages over
-    ranks a gradient that is equal on all of them.
+    ranks a gradient that is equal on all of them. ``lambda`` itself is logged
+    as ``train/ternary/lambda``.
 
     Args:
         loss_weight (float): ``lambda`` at ``end``, per filter. Under AdamW at
@@ -77,6 +78,13 @@ class TernaryRegularizerHook(Hook):
         self._handle = model.register_forward_hook(
             self._add_loss, with_kwargs=True)
 
+    def before_train_iter(self,
+                          runner: Runner,
+                          batch_idx: int,
+                          data_batch: Optional[dict] = None) -> None:
+        runner.message_hub.update_scalar('train/ternary/lambda',
+                                         self.strength(runner))
+
     def after_train(self, runner: Runner) -> None:
         if self._handle is not None:
             self._handle.remove()
@@ -106,8 +114,7 @@ class TernaryRegularizerHook(Hook):
         distances = [
             cosine_distance(layer.weight,
                             layer.ternarizer.project(layer.weight, True))
-            for layer in self._layers.values()
-            if layer.weight.requires_grad
+            for layer in self._layers.values() if layer.weight.requires_grad
         ]
         loss = torch.stack(distances).sum() * strength
         return dict(output, loss_ternary=loss)

@@ -1,0 +1,94 @@
+"""The table that ``python -m mmtern inspect`` shows."""
+from typing import Optional
+
+from mmengine.config import Config
+from rich.console import Console
+from rich.table import Table
+
+from .measure import measure_model, read_checkpoint
+from .plan import TernaryPlan, plan_config, reasons
+from .sizes import expected_sizes, readable
+
+# A layer that is left for its kind has the kind's name as its reason.
+EXPLANATIONS = {
+    'prediction': 'last layer of a head; predictions=True takes it too',
+    'stem': 'reads the image; stem=True takes it too',
+    'depthwise': 'few weights, sensitive; depthwise=True takes it too',
+    'excluded': 'matches a pattern of exclude',
+    'not included': 'no pattern of include asks for it, or a linear layer '
+    'outside RoI heads',
+    'outside the wrapper': 'TernBackbone / TernNeck wrap another part',
+}
+
+
+def inspect_config(cfg: Config,
+                   checkpoint: Optional[str],
+                   console: Console,
+                   every_layer: bool = False) -> None:
+    """Show what the config makes ternary and what the model will weigh.
+
+    Args:
+        cfg (Config): Float or ternary.
+        checkpoint (str, optional): Float or ternary; its weights give zeros,
+            cosine and entropy.
+        console (Console): Where the tables go.
+        every_layer (bool): One row a layer instead of one a reason.
+    """
+    plan = plan_config(cfg)
+    if not plan.wrapped:
+        console.print("A float config, surveyed as type='TernDetector' would "
+                      'convert it.')
+    console.print(_layer_table(plan) if every_layer else _group_table(plan))
+    console.print(f'{plan.report.ternary_share:.1%} of the weights in convs '
+                  'and linears are ternary.')
+    frozen = sum(not layer.trainable for layer in plan.report.ternary)
+    if frozen:
+        console.print(f'{frozen} ternary layers are frozen and will not adapt '
+                      '(frozen_stages).')
+    measures = None
+    if checkpoint is not None:
+        state = read_checkpoint(checkpoint)['state_dict']
+        measures = measure_model(plan.model, state)
+        if not measures:
+            raise ValueError(f'checkpoint {checkpoint!r} holds none of the '
+                             'ternary layers of this config')
+        count = sum(m.weights for m in measures.values())
+        zeros = sum(m.zeros * m.weights for m in measures.values()) / count
+        rows = sum(m.shape[0] for m in measures.values())
+        cosine = sum(m.cosine * m.shape[0] for m in measures.values()) / rows
+        console.print(f'Checkpoint: {zeros:.1%} zeros, mean cosine to the '
+                      f'ternary direction {cosine:.3f}.')
+    sizes = expected_sizes(plan.model, measures)
+    table = Table('format', 'size', 'smaller', 'remark', title='Sizes')
+    for size in sizes:
+        table.add_row(size.format, readable(size.size),
+                      f'{sizes[0].size / size.size:.1f}x', size.remark)
+    console.print(table)
+
+
+def _group_table(plan: TernaryPlan) -> Table:
+    table = Table('decision', 'layers', 'weights', 'names', title='Layers')
+    for reason, records in reasons(plan.report).items():
+        names = [record.name for record in records]
+        if len(names) > 6:
+            names = names[:3] + ['...'] + names[-2:]
+        weights = sum(record.weights for record in records)
+        table.add_row(_decision(reason), str(len(records)), f'{weights:,}',
+                      ', '.join(names))
+    return table
+
+
+def _layer_table(plan: TernaryPlan) -> Table:
+    table = Table('layer', 'shape', 'weights', 'decision', title='Layers')
+    for record in plan.report.layers:
+        shape = ' x '.join(map(str, record.shape))
+        table.add_row(record.name, shape, f'{record.weights:,}',
+                      _decision(record.reason or 'ternary'))
+    return table
+
+
+def _decision(reason: str) -> str:
+    if reason == 'ternary':
+        return reason
+    why = EXPLANATIONS.get(reason, 'no conversion for layers of this kind')
+    return f'left: {reason} ({why})'

@@ -1,0 +1,92 @@
+"""How ternary one layer is, and the histogram of its weights."""
+import math
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from .convert import ternary_layers
+from .layers import TernaryWeight
+
+# |w| / threshold: 1 is the border between zero and non-zero; few weights lie
+# beyond 4, they are counted in the last bin.
+BINS, HIGHEST = 80, 4.0
+
+
+@dataclass(frozen=True)
+class LayerMeasure:
+    """A ternary layer in numbers.
+
+    Attributes:
+        shape: (C_out, C_in/groups, kH, kW) or (C_out, C_in).
+        zeros: Share of zero codes, in [0, 1].
+        cosine: Mean over filters of cos(w, t).
+        bits: Entropy of the codes in bits a weight, at most log2(3).
+        histogram: Share of weights in each of ``BINS`` bins of
+            |w| / threshold over [0, ``HIGHEST``], as a tuple.
+        codes: Values in {-1, 0, +1}, shape (C_out, d), int8.
+    """
+    shape: Tuple[int, ...]
+    zeros: float
+    cosine: float
+    bits: float
+    histogram: Tuple[float, ...]
+    codes: Tensor
+
+    @property
+    def weights(self) -> int:
+        return self.codes.numel()
+
+
+@torch.no_grad()
+def measure_layer(layer: TernaryWeight, weight: Tensor) -> LayerMeasure:
+    """Measure ``weight`` as ``layer`` would ternarize it."""
+    codes = layer.ternarizer.codes(weight).to(torch.int8)
+    projection = layer.ternarizer.project(weight)
+    share = torch.stack([(codes == v).double().mean() for v in (-1, 0, 1)])
+    tiny = torch.finfo(torch.float32).tiny
+    ratio = weight.detach().flatten(1).float().abs()
+    ratio = ratio / projection.threshold.clamp_min(tiny)
+    ratio = ratio.clamp_max(HIGHEST * (1 - 1e-6))
+    counts = torch.histc(ratio, BINS, 0.0, HIGHEST) / weight.numel()
+    return LayerMeasure(
+        shape=tuple(weight.shape),
+        zeros=float(share[1]),
+        cosine=float(projection.cosine().mean()),
+        bits=float(torch.special.entr(share).sum()) / math.log(2),
+        histogram=tuple(counts.tolist()),
+        codes=codes)
+
+
+def measure_model(
+        model: nn.Module,
+        state: Optional[Dict[str, Tensor]] = None) -> Dict[str, LayerMeasure]:
+    """Measure all ternary layers of ``model``.
+
+    Args:
+        model (nn.Module): Tells which layers, and how they ternarize.
+        state (dict, optional): State dict of any mmdet checkpoint of it,
+            float or ternary, to take the weights from. Layers that it lacks,
+            or holds in another shape, are left out. Defaults to None, the
+            model's own weights.
+    """
+    measures = {}
+    for name, layer in ternary_layers(model).items():
+        weight = layer.weight
+        if state is not None:
+            weight = state.get(f'{name}.weight')
+            if weight is None or weight.shape != layer.weight.shape:
+                continue
+        measures[name] = measure_layer(layer, weight)
+    return measures
+
+
+def read_checkpoint(path: str) -> dict:
+    """A checkpoint as a dict with ``state_dict`` and ``meta``."""
+    checkpoint = CheckpointLoader.load_checkpoint(
+        path, map_location='cpu', logger='silent')
+    if 'state_dict' not in checkpoint:
+        checkpoint = dict(state_dict=checkpoint)
+    return {'meta': {}, **checkpoint}

@@ -1,0 +1,92 @@
+import io
+
+import pytest
+import torch
+from mmengine.config import Config
+from rich.console import Console
+
+from mmtern.inspection import inspect_config
+from mmtern.measure import measure_model
+from mmtern.plan import plan_config
+from mmtern.sizes import expected_sizes
+
+TERNARY = 'configs/tern_retinanet_r18-lite_shapes.py'
+FLOAT = 'configs/retinanet_r18-lite_shapes.py'
+
+
+def shown(cfg, checkpoint=None, every_layer=False):
+    console = Console(file=io.StringIO(), width=160)
+    inspect_config(cfg, checkpoint, console, every_layer)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope='module')
+def plan():
+    torch.manual_seed(0)
+    return plan_config(Config.fromfile(TERNARY))
+
+
+def test_a_float_config_is_surveyed_as_the_detector_wrapper_would(plan):
+    float_plan = plan_config(Config.fromfile(FLOAT))
+    assert plan.wrapped and not float_plan.wrapped
+    assert float_plan.report == plan.report
+    assert {r.reason for r in plan.report.left} == {'stem', 'prediction'}
+
+
+def test_a_wrapped_backbone_leaves_the_rest():
+    cfg = Config.fromfile(FLOAT)
+    cfg.model.backbone.update(
+        type='TernBackbone', wrapped='ResNet', ternary=dict(stem=True))
+    report = plan_config(cfg).report
+    assert all(r.name.startswith('backbone.') for r in report.ternary)
+    assert {r.reason for r in report.left} == {'outside the wrapper'}
+
+
+def test_the_tables_name_every_decision_and_format():
+    text = shown(Config.fromfile(TERNARY))
+    for word in ('ternary', 'left: stem', 'left: prediction', 'float32',
+                 'float16', '2 bits', 'entropy bound'):
+        assert word in text
+    every = shown(Config.fromfile(TERNARY), every_layer=True)
+    assert 'backbone.layer4.1.conv2' in every
+
+
+def test_a_checkpoint_adds_what_it_measures(plan, tmp_path):
+    path = str(tmp_path / 'float.pth')
+    torch.save(dict(state_dict=plan.model.state_dict()), path)
+    text = shown(Config.fromfile(FLOAT), path)
+    assert 'Checkpoint:' in text and 'zstd' in text
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path):
+    path = str(tmp_path / 'foreign.pth')
+    torch.save(dict(state_dict=dict(x=torch.zeros(1))), path)
+    with pytest.raises(ValueError, match='none of the ternary layers'):
+        shown(Config.fromfile(FLOAT), path)
+
+
+def test_sizes_obey_their_bounds(plan):
+    sizes = {s.format: s.size for s in expected_sizes(
+        plan.model, measure_model(plan.model))}
+    rest = sizes['2 bits, rest float16']
+    assert sizes['float32'] == 2 * sizes['float16']
+    assert sizes['entropy bound, rest float16'] < rest < sizes['float16'] / 5
+    parameters = sum(p.numel() for p in plan.model.parameters())
+    assert sizes['float32'] > 4 * parameters
+
+
+@pytest.mark.parametrize('model, sentence', [
+    (dict(ternary=dict(treshold='mean')), "did you mean 'threshold'"),
+    (dict(wrapped='RetinaNett'), 'RetinaNett'),
+    (dict(ternary=dict(exclude=['nothing_here'])), 'matches no layer'),
+])
+def test_mistakes_are_one_sentence(model, sentence, monkeypatch, tmp_path):
+    from mmtern.__main__ import main
+    path = tmp_path / 'config.py'
+    cfg = Config.fromfile(TERNARY)
+    cfg.merge_from_dict(dict(model=model))
+    cfg.dump(str(path))
+    monkeypatch.setattr('sys.argv', ['mmtern', 'inspect', str(path)])
+    with pytest.raises(SystemExit, match=sentence) as error:
+        main()
+    assert '\n' not in str(error.value)
