@@ -113,13 +113,14 @@ def _records(module: nn.Module, scope: Scope) -> Iterator[LayerRecord]:
             if parameter.dim() < 2:
                 continue
             if key == 'weight':
+                full_name = name
                 reason = scope.reason_to_leave(name, layer)
             else:
                 # Attention's in_proj_weight, position embeddings, ...
-                name = f'{name}.{key}' if name else key
+                full_name = f'{name}.{key}' if name else key
                 reason = f'{type(layer).__name__}.{key}'
             yield LayerRecord(
-                name=name,
+                name=full_name,
                 shape=tuple(parameter.shape),
                 weights=parameter.numel(),
                 reason=reason,

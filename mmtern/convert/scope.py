@@ -1,7 +1,7 @@
 """Which layers become ternary, and why the others do not."""
 import re
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 from mmcv.cnn.bricks import wrappers
 from torch import nn
@@ -80,12 +80,3 @@ class Scope:
             included = isinstance(layer, nn.Conv2d) or re.search(
                 FULLY_CONNECTED, name)
         return None if included else 'not included'
-
-    def unmatched(self, names: Sequence[str]) -> Tuple[str, str]:
-        """Argument and pattern of the first that matches no name, else two
-        empty strings."""
-        for argument in ('include', 'exclude'):
-            for pattern in getattr(self, argument) or ():
-                if not any(re.search(pattern, name) for name in names):
-                    return argument, pattern
-        return '', ''
