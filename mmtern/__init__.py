@@ -8,12 +8,13 @@ allow_mmengine_types()
 
 from . import optim, wrappers  # noqa: E402, F401
 from .convert import Scope, convert, survey, ternary_layers  # noqa: E402
-from .hooks import (TernaryRegularizerHook, TernaryScheduleHook,  # noqa: E402
-                    TernaryStatisticsHook)
+from .hooks import (TernaryGuardHook, TernaryRegularizerHook,  # noqa: E402
+                    TernaryScheduleHook, TernaryStatisticsHook)
 from .layers import TernarySettings, TernConv2d, TernLinear  # noqa: E402
 
 __all__ = [
-    'Scope', 'TernConv2d', 'TernLinear', 'TernaryRegularizerHook',
-    'TernaryScheduleHook', 'TernarySettings', 'TernaryStatisticsHook',
-    '__version__', 'convert', 'survey', 'ternary_layers'
+    'Scope', 'TernConv2d', 'TernLinear', 'TernaryGuardHook',
+    'TernaryRegularizerHook', 'TernaryScheduleHook', 'TernarySettings',
+    'TernaryStatisticsHook', '__version__', 'convert', 'survey',
+    'ternary_layers'
 ]

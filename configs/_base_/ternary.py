@@ -2,5 +2,6 @@
 custom_imports = dict(imports=['mmtern'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='TernaryScheduleHook'),
-    dict(type='TernaryStatisticsHook')
+    dict(type='TernaryStatisticsHook'),
+    dict(type='TernaryGuardHook')
 ]

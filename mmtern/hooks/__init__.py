@@ -1,8 +1,10 @@
 """Hooks of the training run."""
+from .guard import TernaryGuardHook
 from .regularizer import TernaryRegularizerHook
 from .schedule import TernaryScheduleHook
 from .statistics import TernaryStatisticsHook
 
 __all__ = [
-    'TernaryRegularizerHook', 'TernaryScheduleHook', 'TernaryStatisticsHook'
+    'TernaryGuardHook', 'TernaryRegularizerHook', 'TernaryScheduleHook',
+    'TernaryStatisticsHook'
 ]

@@ -61,7 +61,9 @@ class Projection(NamedTuple):
         """
         count = self.count.clamp_min(1.0)
         if kind == 'norm':
-            return torch.where(self.count > 0, self.norm / count.sqrt(), 0.0)
+            # 0 for an all-zero row. A NaN norm stays one: codes alone would
+            # take a filter with NaN in it for a zero filter.
+            return self.norm / count.sqrt()
         if kind == 'lsq':
             return self.inner / count
         raise ValueError(f'scale must be one of {SCALES}, but got {kind!r}')
