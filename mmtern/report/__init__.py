@@ -1,0 +1,8 @@
+"""One HTML page that shows what a training did to the weights.
+
+Needs plotly and jinja2 (``pip install mmtern[report]``), so nothing of the
+package imports it.
+"""
+from .page import write_report
+
+__all__ = ['write_report']

@@ -1,0 +1,150 @@
+"""The page's sections: each a heading with figures, or a sentence saying
+what is missing."""
+import os.path as osp
+from dataclasses import dataclass, field
+from glob import glob
+from typing import Any, Dict, List, Optional, Sequence
+
+import plotly.graph_objects as go
+
+from ..measure import measure_model, read_checkpoint
+from ..plan import TernaryPlan, reasons
+from ..sizes import Size, expected_sizes
+from . import curves
+from .histograms import Stages, detail_figure, overview_figure
+from .phases import Phases
+from .work_dir import WorkDir
+
+
+@dataclass
+class Section:
+    """A part of the page.
+
+    Attributes:
+        anchor (str): Id in the page.
+        title (str): Heading.
+        text (str): What the reader sees, in a sentence or two.
+        figures (dict): plotly figures by id.
+        missing (list[str]): Sentences on what could not be shown.
+        data (dict): What the template draws itself (tables, images).
+    """
+    anchor: str
+    title: str
+    text: str
+    figures: Dict[str, go.Figure] = field(default_factory=dict)
+    missing: List[str] = field(default_factory=list)
+    data: Dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, figure: Optional[go.Figure],
+            otherwise: str) -> None:
+        """Show a figure, or say why there is none."""
+        if figure is None:
+            self.missing.append(otherwise)
+        else:
+            self.figures[name] = figure
+
+
+def curve_sections(run: WorkDir, twin: Optional[WorkDir],
+                   switches: Sequence[int]) -> List[Section]:
+    """Losses, statistics and average precision."""
+    losses = Section(
+        'losses', 'Losses', 'As logged; the shaded part is the approach in '
+        'full precision, where the regularizer gathers the weights.')
+    losses.add('loss', curves.loss_figure(run, switches, twin),
+               'No losses: vis_data/scalars.json has no training lines.')
+    losses.add('regularizer', curves.regularizer_figure(run, switches),
+               'The regularizer was off: no loss_ternary was logged.')
+    weights = Section(
+        'weights', 'How ternary the weights are',
+        'Cosine to the nearest ternary direction, share of zeros, and share '
+        'of weights whose ternary value changed since the last log.')
+    weights.add('statistics', curves.statistics_figure(run, switches),
+                'No statistics: the run had no TernaryStatisticsHook.')
+    precision = Section(
+        'precision', 'Average precision',
+        'On the validation set, ternary from the first epoch on: what is '
+        'measured is what will be deployed.')
+    precision.add('ap', curves.precision_figure(run, twin),
+                  'No validation results were logged.')
+    if twin is None:
+        precision.missing.append(
+            'No float twin: name its work directory with --float.')
+    return [precision, losses, weights]
+
+
+def stage_measures(run: WorkDir, plan: TernaryPlan, phases: Phases,
+                   missing: List[str]) -> Stages:
+    """Measures before approach, before the switch and at the end, from the
+    checkpoints that are there."""
+    before = phases.number if phases.iterations or phases.number else None
+    sources = {
+        'before': (run.start_checkpoint,
+                   'The checkpoint that training started from (load_from) is '
+                   'not there.'),
+        'before the switch':
+        (run.checkpoints.get(before),
+         'No checkpoint was kept at the switch.' if before else ''),
+        'at the end': (run.last_checkpoint,
+                       'There is no checkpoint of this run yet.'),
+    }
+    stages: Stages = {}
+    for stage, (path, otherwise) in sources.items():
+        if path is None:
+            if otherwise:
+                missing.append(otherwise)
+            continue
+        state = read_checkpoint(path)['state_dict']
+        measures = measure_model(plan.model, state)
+        if measures:
+            stages[stage] = measures
+        else:
+            missing.append(f'{osp.basename(path)} holds none of the ternary '
+                           'layers of this config.')
+    return stages
+
+
+def histogram_section(stages: Stages, missing: List[str]) -> Section:
+    """Where the weights lie, relative to their filter's threshold δ."""
+    section = Section(
+        'histograms', 'Weights against their threshold',
+        'Density of |w| / δ, δ the threshold of the filter: below 1 a weight '
+        'becomes zero, above it ±a. Ternary weights at rest would gather '
+        'at 0 and 2.',
+        missing=missing)
+    if stages:
+        section.figures['overview'] = overview_figure(stages)
+        section.figures['detail'] = detail_figure(stages)
+    return section
+
+
+def table_section(plan: TernaryPlan, stages: Stages) -> Section:
+    """Each ternary layer, then what was left and why."""
+    section = Section('layers', 'Layers',
+                      f'{plan.report.ternary_share:.1%} of the weights in '
+                      'convs and linears are ternary.')
+    if 'at the end' not in stages:
+        section.missing.append('Zeros, cosine and bits need a checkpoint.')
+    end = stages.get('at the end', {})
+    groups = reasons(plan.report)
+    section.data['ternary'] = [(r, end.get(r.name))
+                               for r in groups.pop('ternary')]
+    section.data['left'] = groups
+    return section
+
+
+def size_section(run: WorkDir, plan: TernaryPlan, stages: Stages) -> Section:
+    """Expected sizes and the files that are there."""
+    sizes = expected_sizes(plan.model, stages.get('at the end'))
+    files = []
+    for pattern in ('*.safetensors', '*.onnx'):
+        for path in sorted(glob(osp.join(run.path, pattern))):
+            files.append(
+                Size(osp.basename(path), osp.getsize(path), 'on disk'))
+    if run.last_checkpoint:
+        path = run.last_checkpoint
+        files.append(
+            Size(osp.basename(path), osp.getsize(path),
+                 'on disk, optimizer state and log included'))
+    return Section(
+        'sizes', 'Sizes', 'Of the weights alone; what is not ternary keeps '
+        'the precision named.', data=dict(sizes=sizes, files=files))

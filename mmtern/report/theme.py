@@ -1,0 +1,48 @@
+"""Colours and layout that all figures share."""
+import plotly.graph_objects as go
+
+INK, MUTED, GRID = '#1f2933', '#6b7785', '#e6eaef'
+FLOAT, TERNARY = '#5b7089', '#d9541e'
+# Fainter with time: before approach, before the switch, at the end.
+STAGES = ('#9fb3c8', '#e8b04b', TERNARY)
+PARTS = ('#2b6cb0', '#2f9e77', '#8e5bb5', '#c2417c', '#7a6a4f', '#3a8fa3')
+CLASSES = ('#ff5a5f', '#00a8e8', '#8ac926', '#ffca3a', '#b388eb', '#ff924c')
+FONT = ('Inter, "Helvetica Neue", "Segoe UI", Roboto, "DejaVu Sans", Arial, '
+        'sans-serif')
+
+
+def style(figure: go.Figure, height: int = 340) -> go.Figure:
+    """Apply the page's look to a figure."""
+    figure.update_layout(
+        template='none',
+        height=height,
+        margin=dict(l=62, r=24, t=40, b=48),
+        font=dict(family=FONT, size=13, color=INK),
+        paper_bgcolor='rgba(0,0,0,0)',
+        plot_bgcolor='rgba(0,0,0,0)',
+        hovermode='x unified',
+        hoverlabel=dict(bgcolor='white', bordercolor=GRID),
+        legend=dict(
+            orientation='h', x=0, xanchor='left', y=1.02, yanchor='bottom'))
+    axis = dict(
+        gridcolor=GRID,
+        linecolor='#c3ccd6',
+        zeroline=False,
+        ticks='outside',
+        tickcolor='#c3ccd6',
+        tickfont=dict(color=MUTED, size=12))
+    figure.update_xaxes(showgrid=False, showline=True, **axis)
+    figure.update_yaxes(showline=False, **axis)
+    return figure
+
+
+def line(x: list, y: list, name: str, color: str, **more) -> go.Scatter:
+    """A curve."""
+    dash = more.pop('dash', 'solid')
+    return go.Scatter(
+        x=x,
+        y=y,
+        name=name,
+        mode=more.pop('mode', 'lines'),
+        line=dict(color=color, width=more.pop('width', 2), dash=dash),
+        **more)
