@@ -58,7 +58,7 @@ def convert(module: nn.Module,
     if already:
         raise ValueError(
             f'{type(module).__name__} holds ternary layers already '
-            f'({next(iter(already))}, ...): wrap it once, either whole or '
+            f'({next(iter(already))!r}, ...): wrap it once, either whole or '
             'its parts')
     report = survey(module, scope)
     if not report.ternary:
@@ -96,6 +96,9 @@ def ternary_from_config(
     """
     scope_names = [field.name for field in fields(Scope)]
     names = scope_names + [field.name for field in fields(TernarySettings)]
+    if not isinstance(ternary, (dict, type(None))):
+        raise ValueError(
+            f'ternary must be a dict or None, but got {ternary!r}')
     ternary = dict(ternary or {})
     for key in ternary:
         if key not in names:

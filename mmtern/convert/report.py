@@ -1,6 +1,7 @@
 """What a conversion did, as rows and as a table for the log."""
 from collections import Counter
 from dataclasses import dataclass
+from io import StringIO
 from typing import List, Optional, Tuple
 
 from rich.console import Console
@@ -51,10 +52,10 @@ class ConversionReport:
                           str(len(members)),
                           f'{sum(x.weights for x in members):,}',
                           ', '.join(names))
-        console = Console(width=100, record=True, file=open('/dev/null', 'w'))
-        console.print(table)
+        text = StringIO()
+        Console(width=100, file=text).print(table)
         frozen = sum(not layer.trainable for layer in self.ternary)
         note = (f'{frozen} ternary layers are frozen and will not adapt '
                 '(frozen_stages)\n' if frozen else '')
         return (f'{self.ternary_share:.1%} of the weights are ternary\n'
-                f'{note}{console.export_text()}')
+                f'{note}{text.getvalue()}')

@@ -1,0 +1,169 @@
+import copy
+
+import pytest
+import torch
+from mmcv.ops import ModulatedDeformConv2dPack
+from torch import nn
+
+from mmtern import Scope, TernConv2d, TernLinear, convert, ternary_layers
+from mmtern.convert import convert_from_config, survey
+
+
+def net(**layers) -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    for name, layer in layers.items():
+        model.add_module(name, layer)
+    return model
+
+
+def plain() -> nn.Sequential:
+    return net(
+        first=nn.Conv2d(8, 6, 3, bias=False), second=nn.Conv2d(6, 4, 1))
+
+
+def test_only_the_class_changes():
+    model = plain().double()
+    model.first.custom = 'kept'
+    seen = []
+    model.first.register_forward_hook(lambda *args: seen.append(1))
+    layers, parameters = list(model), list(model.parameters())
+    values = copy.deepcopy(model.state_dict())
+    convert(model)
+    assert list(model) == layers
+    assert [type(layer) for layer in model] == [TernConv2d] * 2
+    assert all(a is b for a, b in zip(model.parameters(), parameters))
+    assert list(model.state_dict()) == list(values)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, values[key]), key
+    assert model.first.custom == 'kept'
+    assert model(torch.randn(1, 8, 5, 5).double()).dtype == torch.float64
+    assert seen == [1]
+
+
+def test_include_and_exclude():
+    model = net(
+        one=nn.Conv2d(8, 8, 1), two=nn.Conv2d(8, 8, 1), fc=nn.Linear(8, 8))
+    convert(model, Scope(include=['o', 'fc'], exclude=['one']))
+    assert list(ternary_layers(model)) == ['two', 'fc']
+    assert isinstance(model.fc, TernLinear)
+
+
+def test_a_module_itself():
+    conv = nn.Conv2d(8, 8, 1)
+    convert(conv)
+    assert type(conv) is TernConv2d
+
+
+def test_shared_modules_stay_shared():
+    conv = nn.Conv2d(8, 8, 1)
+    model = net(one=conv, two=conv)
+    report = convert(model)
+    assert len(report.ternary) == 1
+    assert model.one is model.two
+
+
+def test_tied_weights_share_their_ternary_weight():
+    model = net(
+        one=nn.Conv2d(8, 8, 1, bias=False),
+        two=nn.Conv2d(8, 8, 1, bias=False))
+    model.two.weight = model.one.weight
+    convert(model)
+    assert model.one.ternarizer is model.two.ternarizer
+    assert model.one.ternary_weight is model.two.ternary_weight
+    x = torch.randn(2, 8, 3, 3)
+    model(x).sum().backward()
+    single = nn.Conv2d(8, 8, 1, bias=False)
+    single.weight = nn.Parameter(model.one.weight.detach().clone())
+    convert(single)
+    single(single(x)).sum().backward()
+    torch.testing.assert_close(model.one.weight.grad, single.weight.grad)
+
+
+def mixed() -> nn.Sequential:
+    return net(
+        conv=nn.Conv2d(8, 8, 1),
+        stem=nn.Conv2d(3, 8, 3),
+        transposed=nn.ConvTranspose2d(8, 8, 2),
+        deformable=ModulatedDeformConv2dPack(8, 8, 3),
+        attention=nn.MultiheadAttention(8, 2),
+        query=nn.Embedding(5, 8),
+        linear=nn.Linear(8, 8),
+        depthwise=nn.Conv2d(8, 8, 3, groups=8),
+        fc_cls=nn.Linear(8, 4))
+
+
+LEFT = {
+    'stem': 'stem',
+    'transposed': 'ConvTranspose2d',
+    'deformable': 'ModulatedDeformConv2dPack',
+    'deformable.conv_offset': 'prediction',
+    'attention.in_proj_weight': 'MultiheadAttention.in_proj_weight',
+    'attention.out_proj': 'NonDynamicallyQuantizableLinear',
+    'query': 'Embedding',
+    'linear': 'not included',
+    'depthwise': 'depthwise',
+    'fc_cls': 'prediction',
+}
+
+
+def test_report_names_all_that_is_left_and_why():
+    model = mixed()
+    report = convert(model)
+    assert [x.name for x in report.ternary] == ['conv']
+    assert {x.name: x.reason for x in report.left} == LEFT
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    assert sum(x.weights for x in report.layers) == sum(
+        p.numel() for p in matrices)
+    assert report.ternary_share == pytest.approx(
+        64 / sum(p.numel() for p in matrices))
+    text = ' '.join(str(report).split())
+    for name, reason in LEFT.items():
+        assert name in text.replace(' ', '') or name in text
+        assert reason in text or reason.split('.')[0] in text
+
+
+def test_report_counts_frozen_layers():
+    model = plain()
+    model.first.requires_grad_(False)
+    assert '1 ternary layer' in str(convert(model))
+
+
+def test_survey_changes_nothing():
+    model = mixed()
+    assert len(survey(model, Scope()).ternary) == 1
+    assert not ternary_layers(model)
+
+
+def test_settings_and_scope_from_one_dict():
+    model = mixed()
+    convert_from_config(model, dict(stem=True, min_sparsity=0.6))
+    assert list(ternary_layers(model)) == ['conv', 'stem']
+    assert model.stem.ternarizer.settings.min_sparsity == 0.6
+
+
+def twice(model):
+    convert(model)
+    convert(model)
+
+
+@pytest.mark.parametrize('act, message', [
+    (twice, "holds ternary layers already.*'first'.*wrap it once"),
+    (lambda m: convert(m, Scope(include=['nek'])),
+     "include.*'nek'.*matches no layer.*'first', 'second'"),
+    (lambda m: convert(m, Scope(exclude=['nek'])),
+     "exclude.*'nek'.*matches no layer"),
+    (lambda m: convert(mixed(), Scope(include=['conv', 'transposed'])),
+     "'transposed'.*stays full precision.*ConvTranspose2d"),
+    (lambda m: convert(m, Scope(exclude=['.'])), 'no layer.*left.*2 layers'),
+    (lambda m: convert(nn.ReLU()), 'no layer of ReLU.*0 layers'),
+    (lambda m: convert_from_config(m, dict(flor=0.1)),
+     "'flor'.*did you mean 'floor'"),
+    (lambda m: convert_from_config(m, dict(xyz=1)),
+     "'xyz'.*accepted are include, exclude.*threshold"),
+    (lambda m: convert_from_config(m, dict(scale='l2')), "scale.*'l2'"),
+    (lambda m: convert_from_config(m, 'ttq'), "ternary.*dict.*'ttq'"),
+])
+def test_wrong_use_gets_a_sentence(act, message):
+    with pytest.raises(ValueError, match=message):
+        act(plain())

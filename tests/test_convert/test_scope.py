@@ -1,0 +1,68 @@
+import pytest
+from mmcv.cnn.bricks import ConvWS2d
+from mmcv.cnn.bricks.wrappers import Conv2d, Linear
+from torch import nn
+
+from mmtern import Scope
+
+CONV, LINEAR = nn.Conv2d(8, 8, 3), nn.Linear(8, 8)
+
+
+@pytest.mark.parametrize('name', [
+    'bbox_head.retina_cls', 'bbox_head.retina_reg', 'rpn_head.rpn_reg',
+    'bbox_head.conv_centerness', 'bbox_head.multi_level_conv_obj.0',
+    'bbox_head.cls_branches.3', 'bbox_head.atss_iou',
+    'roi_head.mask_head.conv_logits', 'neck.conv_offset'
+])
+def test_prediction_layers_stay(name):
+    assert Scope().reason_to_leave(name, CONV) == 'prediction'
+    assert Scope(predictions=True).reason_to_leave(name, CONV) is None
+
+
+@pytest.mark.parametrize('name', [
+    'backbone.layer1.0.conv1', 'bbox_head.cls_convs.0.conv',
+    'bbox_head.reg_convs.3.conv', 'rpn_head.rpn_conv', 'neck.fpn_convs.2.conv'
+])
+def test_towers_become_ternary(name):
+    assert Scope().reason_to_leave(name, CONV) is None
+
+
+@pytest.mark.parametrize('name', [
+    'roi_head.bbox_head.shared_fcs.0', 'roi_head.bbox_head.1.cls_fcs.0'
+])
+def test_fully_connected_layers_of_roi_heads_become_ternary(name):
+    assert Scope().reason_to_leave(name, LINEAR) is None
+
+
+def test_other_linears_are_asked_for():
+    name = 'backbone.stages.0.blocks.0.ffn.layers.1'
+    assert Scope().reason_to_leave(name, LINEAR) == 'not included'
+    assert Scope(include=['ffn']).reason_to_leave(name, LINEAR) is None
+
+
+@pytest.mark.parametrize('layer, scope, reason', [
+    (nn.Conv2d(3, 8, 7), Scope(), 'stem'),
+    (nn.Conv2d(3, 8, 7), Scope(stem=True), None),
+    (nn.Conv2d(8, 8, 3, groups=8), Scope(), 'depthwise'),
+    (nn.Conv2d(8, 8, 3, groups=8), Scope(depthwise=True), None),
+    (nn.Conv2d(8, 8, 3, groups=2), Scope(), None),
+    (nn.ConvTranspose2d(8, 8, 2), Scope(), 'ConvTranspose2d'),
+    (ConvWS2d(8, 8, 3), Scope(), 'ConvWS2d'),
+    (nn.Embedding(8, 8), Scope(include=['layer']), 'Embedding'),
+    (Conv2d(8, 8, 3), Scope(), None),
+    (Linear(8, 8), Scope(include=['layer']), None),
+    (CONV, Scope(exclude=['^layer$']), 'excluded'),
+    (CONV, Scope(include=['head']), 'not included'),
+])
+def test_reasons(layer, scope, reason):
+    assert scope.reason_to_leave('layer', layer) == reason
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    (dict(include='head'), "include.*list of patterns.*'head'"),
+    (dict(exclude='head'), "exclude.*list of patterns.*'head'"),
+    (dict(include=['(']), r"include holds '\('.*no regular expression"),
+])
+def test_wrong_patterns(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        Scope(**kwargs)

@@ -1,0 +1,1 @@
+"""Parts of tools/zoo_sweep.py."""

@@ -1,0 +1,215 @@
+"""One config of the zoo: its float model, then the ternary twin."""
+import copy
+import math
+import re
+import traceback
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, Set
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mmtern import Scope, survey, ternary_layers
+
+from .inputs import predict_batch, seed, train_batch
+
+# Pixels: most detectors do with the first, some need the second (SSD).
+SIDES = (128, 320)
+PROPOSALS = 50
+COMPUTE = ('conv2d', 'linear', 'matmul', 'mm', 'bmm', 'einsum',
+           'multi_head_attention_forward')
+
+
+def check(path: str, record: Dict[str, Any], save) -> None:
+    """Fill ``record`` for the config file ``path``; ``save`` is called
+    whenever a stage begins, so that a crash leaves its place."""
+    init_default_scope('mmdet')
+    model = offline(Config.fromfile(path)).model
+    for side in SIDES:
+        record.update(stage='float', side=side)
+        save()
+        try:
+            trained, weights = _run_float(model, side)
+            break
+        except Exception as error:
+            traceback.print_exc()
+            record['reason'] = _sentence(error)
+    else:
+        return
+    record.pop('reason', None)
+    record['stage'] = 'ternary'
+    save()
+    try:
+        _run_ternary(model, side, trained, weights, record)
+        record['stage'] = 'done'
+    except Exception as error:
+        traceback.print_exc()
+        record['reason'] = _sentence(error)
+
+
+def offline(cfg: Config) -> Config:
+    """The config without anything that would be downloaded, and with fewer
+    proposals: 512 an image are slow on a CPU and prove nothing more."""
+    cfg.load_from = None
+    _strip(cfg.model)
+    return cfg
+
+
+def _strip(node: Any) -> None:
+    for key, value in (
+            list(node.items()) if isinstance(node, dict) else
+            list(enumerate(node)) if isinstance(node, list) else ()):
+        if isinstance(value, dict) and value.get('type') == 'Pretrained':
+            node[key] = None
+        elif key in ('pretrained', 'teacher_ckpt', 'teacher_checkpoint'):
+            node[key] = False if value is True else None
+        elif key in ('num', 'max_per_img') and isinstance(value, int):
+            node[key] = min(value, PROPOSALS)
+        else:
+            _strip(value)
+
+
+def _run_float(model: ConfigDict, side: int) -> tuple:
+    seed()
+    detector = MODELS.build(copy.deepcopy(model))
+    detector.init_weights()
+    weights = copy.deepcopy(detector.state_dict())
+    trained = _train(detector, model, side)
+    _predict(detector, model, side)
+    return trained, weights
+
+
+def _run_ternary(model: ConfigDict, side: int, trained: Set[str],
+                 weights: Dict[str, Tensor], record: Dict[str, Any]) -> None:
+    seed()
+    twin = copy.deepcopy(model)
+    detector = MODELS.build(
+        ConfigDict(twin, type='TernDetector', wrapped=twin.type))
+    own = detector.state_dict()
+    if {k: v.shape for k, v in own.items()} != {
+            k: v.shape
+            for k, v in weights.items()
+    }:
+        raise ValueError('keys or shapes differ from the float model')
+    detector.load_state_dict(weights, strict=True)
+    _count(detector, record)
+    with _latent_weights_unused(detector):
+        trained_now = _train(detector, model, side)
+    if trained_now != trained:
+        raise ValueError('other parameters get a gradient: '
+                         f'{sorted(trained_now ^ trained)[:3]}')
+    with _latent_weights_unused(detector), _three_values(detector) as ran:
+        _predict(detector, model, side)
+    record['idle'] = len(set(ternary_layers(detector)) - ran)
+
+
+def _count(detector: nn.Module, record: Dict[str, Any]) -> None:
+    ternary = ternary_layers(detector)
+    weights = {id(x.weight): x.weight.numel() for x in ternary.values()}
+    parameters = sum(p.numel() for p in detector.parameters())
+    left: Dict[str, List[str]] = {}
+    for layer in survey(detector, Scope()).left:
+        # A ternary layer is a type that the scope does not know.
+        if layer.name not in ternary:
+            left.setdefault(layer.reason, []).append(layer.name)
+    record.update(
+        layers=len(ternary),
+        share=sum(weights.values()) / parameters,
+        parameters=parameters,
+        ternary=_families(ternary),
+        left={
+            reason: dict(layers=len(names), names=_families(names))
+            for reason, names in sorted(left.items())
+        })
+
+
+def _families(names: Iterable[str]) -> List[str]:
+    """Names with their numbers taken out, each once."""
+    return sorted({re.sub(r'\d+', '*', name) for name in names})
+
+
+def _train(detector: nn.Module, model: ConfigDict, side: int) -> Set[str]:
+    """One step; the names of the parameters that got a gradient."""
+    detector.train()
+    seed()
+    optimizer = torch.optim.SGD(
+        [p for p in detector.parameters() if p.requires_grad], lr=1e-4)
+    batch = detector.data_preprocessor(train_batch(model, side), True)
+    losses = detector(**batch, mode='loss')
+    loss, _ = detector.parse_losses(losses)
+    if not math.isfinite(loss.item()):
+        raise ValueError(f'the loss is {loss.item()}')
+    loss.backward()
+    trained = {
+        name
+        for name, parameter in detector.named_parameters()
+        if parameter.grad is not None
+    }
+    torch.nn.utils.clip_grad_norm_(detector.parameters(), 10)
+    optimizer.step()
+    return trained
+
+
+@torch.no_grad()
+def _predict(detector: nn.Module, model: ConfigDict, side: int) -> None:
+    detector.eval()
+    seed()
+    results = detector.test_step(predict_batch(model, side))
+    if not len(results):
+        raise ValueError('predict returned nothing')
+
+
+@contextmanager
+def _three_values(detector: nn.Module) -> Iterator[Set[str]]:
+    """Check the weight of each ternary layer that runs; hands out their
+    names."""
+    ran: Set[str] = set()
+
+    def hook(name: str):
+
+        def look(layer, args) -> None:
+            rows = layer.ternary_weight.flatten(1)
+            scale = rows.abs().amax(1, keepdim=True)
+            if not ((rows == 0) | (rows.abs() == scale)).all():
+                raise ValueError(f'{name} does not compute with three values')
+            ran.add(name)
+
+        return look
+
+    handles = [
+        layer.register_forward_pre_hook(hook(name))
+        for name, layer in ternary_layers(detector).items()
+    ]
+    try:
+        yield ran
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _latent_weights_unused(detector: nn.Module) -> Iterator[None]:
+    """Fail where a module computes with a latent weight, past its layer."""
+    latent = {id(x.weight): n for n, x in ternary_layers(detector).items()}
+
+    class Watch(TorchFunctionMode):
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if getattr(func, '__name__', '') in COMPUTE:
+                for value in (*args, *(kwargs or {}).values()):
+                    if id(value) in latent:
+                        raise ValueError(
+                            f'{latent[id(value)]} is used past its layer')
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        yield
+
+
+def _sentence(error: Exception) -> str:
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text[:160]}'

@@ -1,0 +1,60 @@
+"""The sweep's records as Markdown."""
+from typing import Any, Dict, List
+
+
+def verdict(record: Dict[str, Any]) -> str:
+    """'ok', 'failed' (ours) or 'float fails' (not counted)."""
+    if record['stage'] == 'done':
+        return 'ok'
+    return 'failed' if record['stage'] == 'ternary' else 'float fails'
+
+
+def markdown(records: List[Dict[str, Any]], versions: str) -> str:
+    """Share on top, then what is ternary, what failed, what mmdet's own
+    model could not do, and what stays full precision."""
+    groups: Dict[str, list] = {'ok': [], 'failed': [], 'float fails': []}
+    for record in records:
+        groups[verdict(record)].append(record)
+    ok, failed, floats = groups.values()
+    runs = len(ok) + len(failed)
+    folders = {record['config'].split('/')[0] for record in records}
+    run_folders = {x['config'].split('/')[0] for x in ok + failed}
+    lines = [
+        '# Which mmdet detectors go ternary', '',
+        f'**{len(ok)} of {runs} configs ({len(ok) / max(runs, 1):.1%})** '
+        'whose float model runs on the test machine are built, loaded '
+        'strictly from float weights, trained for a step and run as ternary '
+        'detectors. The sweep takes the smallest config of each of the '
+        f'{len(folders)} model folders in the installed mmdet (a second kind of '
+        'model where the float model of the first does not run); in '
+        f'{len(folders - run_folders)} of them no float model runs there.',
+        '',
+        f'`python tools/zoo_sweep.py` wrote this table; {versions}.', '',
+        'Share: ternary weights of all parameters. Idle: ternary layers that '
+        'prediction does not use (auxiliary heads, teachers).', '',
+        '| Config | Ternary layers | Share | Idle | Left in full precision |',
+        '|---|---|---|---|---|'
+    ]
+    for record in ok:
+        lines.append(f'| {record["config"]} | {record["layers"]} | '
+                     f'{record["share"]:.1%} | {record["idle"]} | '
+                     f'{_left(record)} |')
+    lines += _failures('Failed', failed)
+    lines += _failures('Not counted: the float model does not run', floats)
+    return '\n'.join(lines) + '\n'
+
+
+def _left(record: Dict[str, Any]) -> str:
+    return ', '.join(f'{layers["layers"]} {reason}'
+                     for reason, layers in record['left'].items())
+
+
+def _failures(title: str, records: List[Dict[str, Any]]) -> List[str]:
+    lines = ['', f'## {title}', '']
+    if not records:
+        return lines + ['None.']
+    lines += ['| Config | Reason |', '|---|---|']
+    for record in records:
+        reason = record.get('reason', 'no reason given').replace('|', '\\|')
+        lines.append(f'| {record["config"]} | {reason} |')
+    return lines

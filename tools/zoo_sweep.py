@@ -1,0 +1,146 @@
+"""Try every kind of detector in the installed mmdet as a ternary detector.
+
+Takes the smallest config of each model folder. Each runs in a process of its
+own: the float model is built without downloads, trained for one step and run;
+then the ternary twin must have the same keys and shapes, load the float
+weights strictly, train for one step and predict with ternary weights. Writes
+a table (Markdown, and JSON beside it).
+"""
+import argparse
+import json
+import os
+import os.path as osp
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List
+
+import mmdet
+import mmengine
+import torch
+from rich.progress import track
+from zoo.choose import choose, zoo_root
+from zoo.table import markdown, verdict
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+# Address space of one check, bytes: a config that needs more must not take
+# the machine down.
+MEMORY = 12 * 2**30
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'configs',
+        nargs='*',
+        help='configs relative to mmdet\'s configs folder, whose rows in the '
+        'table are renewed; default: one of each folder, a new table')
+    parser.add_argument(
+        '--out',
+        default=osp.join(ROOT, 'configs', 'ZOO.md'),
+        help='Markdown table; the JSON gets the same name')
+    parser.add_argument(
+        '--timeout', type=float, default=300, help='seconds a config')
+    parser.add_argument('--one', metavar='RECORD', help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run_one(config: str, path: str) -> None:
+    """In the process of one config: check it, write its record to
+    ``path``."""
+    from zoo.check import check
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    torch.set_num_threads(1)
+    record: Dict[str, Any] = dict(config=config, stage='float')
+
+    def save() -> None:
+        Path(path).write_text(json.dumps(record))
+
+    save()
+    try:
+        check(str(zoo_root() / 'configs' / config), record, save)
+    finally:
+        save()
+
+
+def start(config: str, timeout: float) -> Dict[str, Any]:
+    """Check a config in a process of its own; its record, however it
+    ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = osp.join(folder, 'record.json')
+        command = [
+            sys.executable,
+            osp.abspath(__file__), config, '--one', path
+        ]
+        environment = dict(os.environ)
+        environment['PYTHONPATH'] = os.pathsep.join(
+            [ROOT, os.environ.get('PYTHONPATH', '')])
+        log = osp.join(folder, 'log')
+        reason = ''
+        with open(log, 'w') as output:
+            try:
+                # Some configs name teachers relative to mmdet's root.
+                code = subprocess.run(
+                    command,
+                    cwd=zoo_root(),
+                    env=environment,
+                    stdout=output,
+                    stderr=output,
+                    timeout=timeout).returncode
+                if code:
+                    reason = f'the process ended with status {code}: '
+                    reason += _last_line(log)
+            except subprocess.TimeoutExpired:
+                reason = f'no result after {timeout:g} s'
+        record = dict(config=config, stage='float')
+        if osp.exists(path):
+            record = json.loads(Path(path).read_text())
+        if reason and record['stage'] != 'done':
+            record.setdefault('reason', reason)
+        return record
+
+
+def _last_line(path: str) -> str:
+    lines = Path(path).read_text(errors='replace').strip().splitlines()
+    return lines[-1][:160] if lines else 'no output'
+
+
+def main() -> None:
+    args = parse_args()
+    if args.one:
+        run_one(args.configs[0], args.one)
+        return
+    folders = [[config] for config in args.configs] or choose()
+    # Named configs renew their rows in an existing table.
+    old = Path(args.out).with_suffix('.json')
+    records = (
+        json.loads(old.read_text()) if args.configs and old.exists() else [])
+    for candidates in track(folders, 'Sweeping the zoo'):
+        for config in candidates:
+            record = start(config, args.timeout)
+            records = sorted(
+                [x for x in records if x['config'] != config] + [record],
+                key=lambda x: x['config'])
+            result = verdict(record)
+            print(f'{result:11s} {config} {record.get("reason", "")}',
+                  flush=True)
+            # Each time: an interrupted sweep leaves what it has.
+            write(args.out, records)
+            if result != 'float fails':
+                break
+
+
+def write(path: str, records: List[Dict[str, Any]]) -> None:
+    """Markdown to ``path``, JSON beside it."""
+    versions = (f'mmdet {mmdet.__version__}, mmengine '
+                f'{mmengine.__version__}, torch {torch.__version__}')
+    Path(path).write_text(markdown(records, versions))
+    Path(path).with_suffix('.json').write_text(json.dumps(records, indent=1))
+
+
+if __name__ == '__main__':
+    main()
