@@ -3,6 +3,7 @@ page."""
 import argparse
 import os.path as osp
 
+from mmengine.logging import MMLogger
 from rich.console import Console
 
 from mmtern.launch import fail
@@ -27,6 +28,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    # The models are built once more; their tables are in the training's log.
+    MMLogger.get_instance('report', log_level='ERROR')
     try:
         from mmtern.report import write_report
     except ModuleNotFoundError as error:

@@ -22,7 +22,8 @@ def series(rows: Rows, key: str) -> Tuple[List[float], List[float]]:
 
 def loss_figure(run: WorkDir, switches: Sequence[int],
                 twin: Optional[WorkDir]) -> Optional[go.Figure]:
-    """Detector losses and the float twin's sum; None without losses."""
+    """Detector losses, and where the float twin's ended; None without
+    losses."""
     keys = sorted({
         k
         for row in run.train for k in row
@@ -30,11 +31,11 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
     })
     if not any('loss' in row for row in run.train):
         return None
-    figure = go.Figure()
-    if twin is not None:
-        figure.add_trace(
-            line(*series(twin.train, 'loss'), 'float twin, total', FLOAT))
-    figure.add_trace(line(*series(run.train, 'loss'), 'total', TERNARY))
+    figure = go.Figure(line(*series(run.train, 'loss'), 'total', TERNARY))
+    end = series(twin.train, 'loss')[1][-1:] if twin is not None else []
+    if end:
+        # Not its curve: from scratch it starts high and squeezes the rest.
+        _reference(figure, end[0], f'float at its end: {end[0]:.2f}')
     for key, color in zip(keys, PARTS):
         figure.add_trace(
             line(*series(run.train, key), key, color, width=1.3, dash='dot'))
@@ -46,8 +47,13 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
 def regularizer_figure(run: WorkDir,
                        switches: Sequence[int]) -> Optional[go.Figure]:
     """The regularizer's loss and strength; None if it was never on."""
-    steps, values = series(run.train, 'loss_ternary')
-    if not values:
+    rows = [
+        # The log repeats the last value once the regularizer is off.
+        dict(row, loss_ternary=0.0) if row.get('ternary/lambda') == 0 else row
+        for row in run.train
+    ]
+    steps, values = series(rows, 'loss_ternary')
+    if not any(values):
         return None
     figure = make_subplots(specs=[[dict(secondary_y=True)]])
     figure.add_trace(line(steps, values, 'loss_ternary', TERNARY))
@@ -60,10 +66,14 @@ def regularizer_figure(run: WorkDir,
     figure.update_layout(margin=dict(r=70))
     figure.update_yaxes(title='loss', rangemode='tozero')
     figure.update_yaxes(
-        title='lambda', secondary_y=True, showgrid=False, exponentformat='e')
+        title='lambda',
+        secondary_y=True,
+        showgrid=False,
+        tickmode='auto',
+        tickformat='.1e')
     figure.update_xaxes(
         title='iteration', range=[0, max(r['step'] for r in run.train)])
-    return mark(figure, switches)
+    return mark(figure, switches, label=False)
 
 
 def statistics_figure(run: WorkDir,
@@ -90,10 +100,10 @@ def statistics_figure(run: WorkDir,
                 legendgroup=part,
                 showlegend=column == 1)
             figure.add_trace(curve, row=1, col=column)
-    style(figure, 340)
+    style(figure, 360)
     figure.update_layout(
-        margin=dict(t=44, b=90),
-        legend=dict(y=-0.2, yanchor='top', x=0.5, xanchor='center'))
+        margin=dict(t=44, b=96),
+        legend=dict(y=-0.32, yanchor='top', x=0.5, xanchor='center'))
     figure.update_yaxes(tickformat='.0%', col=2)
     figure.update_yaxes(tickformat='.1%', rangemode='tozero', col=3)
     figure.update_xaxes(title='iteration')
@@ -121,19 +131,23 @@ def precision_figure(run: WorkDir,
                     marker=dict(size=8),
                     hovertemplate='%{y:.1f}'))
             if name == 'float':
-                figure.add_hline(
-                    y=values[-1],
-                    line=dict(color=FLOAT, width=1, dash='dash'),
-                    annotation=dict(
-                        text=f'float at its end: {values[-1]:.1f}',
-                        font=dict(color=FLOAT, size=12)),
-                    annotation_position='bottom right')
+                _reference(figure, values[-1],
+                           f'float at its end: {values[-1]:.1f}')
             figure.update_yaxes(title=f'{metric} in percent')
     if not figure.data:
         return None
     figure.update_yaxes(rangemode='tozero')
     figure.update_xaxes(title='epoch of its own training', rangemode='tozero')
     return style(figure)
+
+
+def _reference(figure: go.Figure, value: float, text: str) -> None:
+    """A level to compare with."""
+    figure.add_hline(
+        y=value,
+        line=dict(color=FLOAT, width=1, dash='dash'),
+        annotation=dict(text=text, font=dict(color=FLOAT, size=12)),
+        annotation_position='top left')
 
 
 def mark(figure: go.Figure,

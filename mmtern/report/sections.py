@@ -76,9 +76,9 @@ def stage_measures(run: WorkDir, plan: TernaryPlan, phases: Phases,
                    missing: List[str]) -> Stages:
     """Measures before approach, before the switch and at the end, from the
     checkpoints that are there."""
-    before = phases.number if phases.iterations or phases.number else None
+    before = phases.number or None
     sources = {
-        'before': (run.start_checkpoint,
+        'before approach': (run.start_checkpoint,
                    'The checkpoint that training started from (load_from) is '
                    'not there.'),
         'before the switch':

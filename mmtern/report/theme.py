@@ -24,10 +24,13 @@ def style(figure: go.Figure, height: int = 340) -> go.Figure:
         hoverlabel=dict(bgcolor='white', bordercolor=GRID),
         legend=dict(
             orientation='h', x=0, xanchor='left', y=1.02, yanchor='bottom'))
+    # Titles of subplots.
+    figure.update_annotations(font=dict(size=14, color=INK))
     axis = dict(
         gridcolor=GRID,
         linecolor='#c3ccd6',
         zeroline=False,
+        title_font=dict(color=MUTED, size=13),
         ticks='outside',
         tickcolor='#c3ccd6',
         tickfont=dict(color=MUTED, size=12))
