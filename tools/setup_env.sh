@@ -64,7 +64,7 @@ if [[ -e $STAMP && $(<"$STAMP") == "$key" ]] && $PY -c '' 2>/dev/null; then
 fi
 
 if [[ $python == "$PY" ]]; then python=$($PY -c 'import sys; print(sys._base_executable)'); fi
-"$python" -c 'import ensurepip, venv' 2>/dev/null ||
+"$python" -c 'import ensurepip, venv' >/dev/null 2>&1 ||
   die "'$python' lacks the module venv; install it (Debian: python$version-venv)"
 free=$(df -Pk . | awk 'NR == 2 {print $4}')
 ((free >= NEED_KB)) ||
