@@ -73,8 +73,9 @@ def _group_table(plan: TernaryPlan) -> Table:
         if len(names) > 6:
             names = names[:3] + ['...'] + names[-2:]
         weights = sum(record.weights for record in records)
-        table.add_row(_decision(reason), str(len(records)), f'{weights:,}',
-                      ', '.join(names))
+        table.add_row(
+            _decision(reason), str(len(records)), f'{weights:,}',
+            ', '.join(names))
     return table
 
 

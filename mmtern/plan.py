@@ -49,7 +49,9 @@ def plan_config(cfg: Config) -> TernaryPlan:
     # Before the model is built: a typo need not wait for it.
     parsed = {
         path: ternary_from_config(keys)
-        for path, keys in (wrappers or {'': {}}).items()
+        for path, keys in (wrappers or {
+            '': {}
+        }).items()
     }
     model = MODELS.build(ConfigDict(model_cfg))
     # Layers that the config itself builds ternary (conv_cfg).
@@ -69,8 +71,9 @@ def plan_config(cfg: Config) -> TernaryPlan:
     return TernaryPlan(model, report, bool(wrappers or built))
 
 
-def _unwrap(node: Dict[str, Any],
-            path: Tuple[str, ...] = ()) -> Tuple[dict, Dict[str, dict]]:
+def _unwrap(
+    node: Dict[str, Any], path: Tuple[str, ...] = ()
+) -> Tuple[dict, Dict[str, dict]]:
     """Model config without our wrappers, and their ``ternary`` by module
     path."""
     node, found = dict(node), {}

@@ -41,9 +41,8 @@ def expected_sizes(
     scales = sum(len(weight) for weight in weights.values())
     total = sum(p.numel() for p in model.parameters())
     total += sum(b.numel() for b in model.buffers())
-    learned = sum(
-        layer.weight_scale.numel() for layer in layers.values()
-        if layer.weight_scale is not None)
+    learned = sum(layer.weight_scale.numel() for layer in layers.values()
+                  if layer.weight_scale is not None)
     total -= learned
     rest = total - ternary + scales
     sizes = [

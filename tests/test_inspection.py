@@ -66,8 +66,10 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
 
 
 def test_sizes_obey_their_bounds(plan):
-    sizes = {s.format: s.size for s in expected_sizes(
-        plan.model, measure_model(plan.model))}
+    sizes = {
+        s.format: s.size
+        for s in expected_sizes(plan.model, measure_model(plan.model))
+    }
     rest = sizes['2 bits, rest float16']
     assert sizes['float32'] == 2 * sizes['float16']
     assert sizes['entropy bound, rest float16'] < rest < sizes['float16'] / 5

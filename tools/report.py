@@ -1,7 +1,9 @@
 """Draw a training's curves, weights, sizes and detections into one HTML
 page."""
 import argparse
+import io
 import os.path as osp
+from contextlib import redirect_stdout
 
 from mmengine.logging import MMLogger
 from rich.console import Console
@@ -38,8 +40,10 @@ def main() -> None:
         fail(f'{error.name} is not installed; run '
              '"pip install plotly jinja2"')
     try:
-        missing = write_report(args.work_dir, args.out, args.float_dir,
-                               args.images)
+        # pycocotools and mmengine's loader print.
+        with redirect_stdout(io.StringIO()):
+            missing = write_report(args.work_dir, args.out, args.float_dir,
+                                   args.images)
     except (ValueError, OSError) as error:
         fail(' '.join(str(error).split()))
     console = Console(highlight=False)

@@ -4,7 +4,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .theme import FLOAT, MUTED, PARTS, STAGES, TERNARY, line, style
+from .theme import APPROACH, FLOAT, MUTED, PARTS, TERNARY, line, style
 from .work_dir import Rows, WorkDir
 
 STATISTICS = {
@@ -26,8 +26,8 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
     losses."""
     keys = sorted({
         k
-        for row in run.train for k in row
-        if 'loss' in k and k not in ('loss', 'loss_ternary')
+        for row in run.train
+        for k in row if 'loss' in k and k not in ('loss', 'loss_ternary')
     })
     if not any('loss' in row for row in run.train):
         return None
@@ -39,8 +39,8 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
     for key, color in zip(keys, PARTS):
         figure.add_trace(
             line(*series(run.train, key), key, color, width=1.3, dash='dot'))
-    figure.update_yaxes(title='loss', rangemode='tozero')
-    figure.update_xaxes(title='iteration')
+    figure.update_yaxes(title_text='loss', rangemode='tozero')
+    figure.update_xaxes(title_text='iteration')
     return mark(style(figure), switches)
 
 
@@ -64,15 +64,15 @@ def regularizer_figure(run: WorkDir,
             secondary_y=True)
     style(figure, 300)
     figure.update_layout(margin=dict(r=70))
-    figure.update_yaxes(title='loss', rangemode='tozero')
+    figure.update_yaxes(title_text='loss', rangemode='tozero')
     figure.update_yaxes(
-        title='lambda',
+        title_text='lambda',
         secondary_y=True,
         showgrid=False,
         tickmode='auto',
         tickformat='.1e')
     figure.update_xaxes(
-        title='iteration', range=[0, max(r['step'] for r in run.train)])
+        title_text='iteration', range=[0, max(r['step'] for r in run.train)])
     return mark(figure, switches, label=False)
 
 
@@ -106,7 +106,7 @@ def statistics_figure(run: WorkDir,
         legend=dict(y=-0.32, yanchor='top', x=0.5, xanchor='center'))
     figure.update_yaxes(tickformat='.0%', col=2)
     figure.update_yaxes(tickformat='.1%', rangemode='tozero', col=3)
-    figure.update_xaxes(title='iteration')
+    figure.update_xaxes(title_text='iteration')
     return mark(figure, switches, label=False)
 
 
@@ -133,11 +133,12 @@ def precision_figure(run: WorkDir,
             if name == 'float':
                 _reference(figure, values[-1],
                            f'float at its end: {values[-1]:.1f}')
-            figure.update_yaxes(title=f'{metric} in percent')
+            figure.update_yaxes(title_text=f'{metric} in percent')
     if not figure.data:
         return None
     figure.update_yaxes(rangemode='tozero')
-    figure.update_xaxes(title='epoch of its own training', rangemode='tozero')
+    figure.update_xaxes(
+        title_text='epoch of its own training', rangemode='tozero')
     return style(figure)
 
 
@@ -158,7 +159,7 @@ def mark(figure: go.Figure,
         figure.add_vrect(
             x0=0,
             x1=switches[0],
-            fillcolor=STAGES[1],
+            fillcolor=APPROACH,
             opacity=0.10,
             line_width=0,
             layer='below')

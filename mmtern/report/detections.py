@@ -88,9 +88,9 @@ def _picture(path: str, classes: List[str], results: list) -> Picture:
         boxes = (instances.bboxes * shrink).tolist()
         models.append((name, [
             Box(x0, y0, x1 - x0, y1 - y0, classes[label], score,
-                class_color(label)) for (x0, y0, x1, y1), label, score in zip(
-                    boxes, instances.labels.tolist(),
-                    instances.scores.tolist())
+                class_color(label))
+            for (x0, y0, x1, y1), label, score in zip(
+                boxes, instances.labels.tolist(), instances.scores.tolist())
         ]))
     return Picture(
         osp.basename(path), image.shape[1], image.shape[0],

@@ -30,8 +30,8 @@ def overview_figure(stages: Stages) -> go.Figure:
         horizontal_spacing=0.02)
     names = list(next(reversed(stages.values())))[::-1]
     rows = {
-        stage: [_density(m[n]) if n in m else CENTRES[:-1] * np.nan
-                for n in names]
+        stage:
+        [_density(m[n]) if n in m else CENTRES[:-1] * np.nan for n in names]
         for stage, m in stages.items()
     }
     highest = np.nanpercentile(np.concatenate(list(rows.values())), 99.5)
@@ -54,7 +54,7 @@ def overview_figure(stages: Stages) -> go.Figure:
     style(figure, max(340, 110 + 15 * len(names)))
     figure.update_layout(margin=dict(l=190, t=50), hovermode='closest')
     figure.add_vline(x=1, line=BORDER)
-    figure.update_xaxes(title='|w| / δ', range=[0, 3.5])
+    figure.update_xaxes(title_text='|w| / δ', range=[0, 3.5])
     figure.update_yaxes(tickfont=dict(size=10), ticks='', showgrid=False)
     return figure
 
@@ -65,9 +65,7 @@ def detail_figure(stages: Stages) -> go.Figure:
     figure = go.Figure()
     shown = []
     for name in [None] + names:
-        # The last stages are drawn always, in the same colours.
-        for (stage, measures), color in zip(
-                stages.items(), STAGES[-len(stages):]):
+        for stage, measures in stages.items():
             chosen = [m for n, m in measures.items() if name in (None, n)]
             if not chosen:
                 continue
@@ -80,7 +78,7 @@ def detail_figure(stages: Stages) -> go.Figure:
                     y=density.round(4).tolist(),
                     name=stage,
                     visible=name is None,
-                    line=dict(color=color, width=2, shape='hvh'),
+                    line=dict(color=STAGES[stage], width=2, shape='hvh'),
                     hovertemplate='%{y:.2f}'))
             shown.append(name)
     buttons = [
@@ -117,6 +115,6 @@ def detail_figure(stages: Stages) -> go.Figure:
         xanchor='right',
         yanchor='top',
         font=dict(size=12, color=MUTED))
-    figure.update_xaxes(title='|w| / δ', range=[0, HIGHEST])
-    figure.update_yaxes(title='density', rangemode='tozero')
+    figure.update_xaxes(title_text='|w| / δ', range=[0, HIGHEST])
+    figure.update_yaxes(title_text='density', rangemode='tozero')
     return figure

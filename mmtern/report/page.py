@@ -66,8 +66,8 @@ def write_report(work_dir: str,
             bits = sum(m.bits * m.weights for m in end.values()) / count
             facts.append(('zeros', f'{zeros:.0%}', ''))
             facts.append(('entropy', f'{bits:.2f}', 'bits a weight'))
-        full, packed = (s.size for s in (sizes.data['sizes'][0],
-                                         sizes.data['sizes'][3]))
+        full, packed = (
+            s.size for s in (sizes.data['sizes'][0], sizes.data['sizes'][3]))
         facts.append(('size at 2 bits', readable(packed),
                       f'of {readable(full)} in float32'))
     _render(run, phases, sections, facts, out)
@@ -122,8 +122,8 @@ def _div(name: str, figure: go.Figure) -> str:
         config=dict(displaylogo=False, responsive=True, displayModeBar=False))
 
 
-def _render(run: WorkDir, phases: Phases, sections: List[Section],
-            facts: list, out: str) -> None:
+def _render(run: WorkDir, phases: Phases, sections: List[Section], facts: list,
+            out: str) -> None:
     environment = Environment(
         loader=PackageLoader('mmtern.report', ''),
         autoescape=select_autoescape(),
@@ -138,7 +138,10 @@ def _render(run: WorkDir, phases: Phases, sections: List[Section],
         div=_div,
         readable=readable,
         plotly=get_plotlyjs(),
-        colors={'float': FLOAT, 'ternary': TERNARY},
+        colors={
+            'float': FLOAT,
+            'ternary': TERNARY
+        },
         version=__version__,
         date=date.today().isoformat())
     with open(out, 'w', encoding='utf-8') as file:

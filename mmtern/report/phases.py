@@ -13,13 +13,12 @@ class Phases:
         iterations: At which layers turn ternary, ascending; several where
             the schedule is staged.
         epoch_length: Iterations an epoch, None where no checkpoint tells it.
-        number: The first switch as checkpoints are numbered (epochs or
-            iterations).
+        switches: Whether there was an approach phase at all.
         sentence: What was found, for the page.
     """
     iterations: List[int]
     epoch_length: Optional[int]
-    number: int
+    switches: bool
     sentence: str
 
 
@@ -37,21 +36,22 @@ def find_phases(run: WorkDir, meta: dict) -> Phases:
     hooks = (run.config or {}).get('custom_hooks') or []
     hooks = [h for h in hooks if 'TernaryScheduleHook' in str(h.get('type'))]
     if not hooks:
-        return Phases([], length, 0, 'The config has no TernaryScheduleHook: '
+        return Phases([], length, False,
+                      'The config has no TernaryScheduleHook: '
                       'the weights were ternary all the time.')
     begin = hooks[0].get('begin', 0)
     by_epoch = hooks[0].get('by_epoch', True)
-    starts = sorted(set(begin.values())) if (
-        isinstance(begin, dict)) else [begin]
+    starts = sorted(set(begin.values())) if (isinstance(begin,
+                                                        dict)) else [begin]
     starts = [start for start in starts if start > 0]
     if not starts:
-        return Phases([], length, 0, 'There was no approach phase: the '
+        return Phases([], length, False, 'There was no approach phase: the '
                       'weights were ternary from the first iteration.')
     unit = 'epoch' if by_epoch else 'iteration'
     sentence = (f'Layers turned ternary after {unit} '
                 f'{", ".join(map(str, starts))}.')
     if by_epoch and length is None:
-        return Phases([], None, starts[0], f'{sentence} The switch is not '
+        return Phases([], None, True, f'{sentence} The switch is not '
                       'drawn: no checkpoint tells the iterations an epoch.')
     iterations = [s * length if by_epoch else s for s in starts]
-    return Phases(iterations, length, starts[0], sentence)
+    return Phases(iterations, length, True, sentence)

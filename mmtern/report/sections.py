@@ -48,8 +48,9 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
                    switches: Sequence[int]) -> List[Section]:
     """Losses, statistics and average precision."""
     losses = Section(
-        'losses', 'Losses', 'As logged; the shaded part is the approach in '
-        'full precision, where the regularizer gathers the weights.')
+        'losses', 'Losses', 'As logged. The shaded part is the approach in '
+        'full precision, where the regularizer gathers the weights.' if
+        (switches) else 'As logged.')
     losses.add('loss', curves.loss_figure(run, switches, twin),
                'No losses: vis_data/scalars.json has no training lines.')
     losses.add('regularizer', curves.regularizer_figure(run, switches),
@@ -74,18 +75,19 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
 
 def stage_measures(run: WorkDir, plan: TernaryPlan, phases: Phases,
                    missing: List[str]) -> Stages:
-    """Measures before approach, before the switch and at the end, from the
-    checkpoints that are there."""
-    before = phases.number or None
+    """Measures at the start (before approach), before the switch and at the
+    end, from the checkpoints that are there."""
     sources = {
-        'before approach': (run.start_checkpoint,
-                   'The checkpoint that training started from (load_from) is '
-                   'not there.'),
+        'at the start':
+        (run.start_checkpoint,
+         'The checkpoint that training started from (load_from) is '
+         'not there.'),
         'before the switch':
-        (run.checkpoints.get(before),
-         'No checkpoint was kept at the switch.' if before else ''),
-        'at the end': (run.last_checkpoint,
-                       'There is no checkpoint of this run yet.'),
+        (_before_switch(run, phases),
+         'No checkpoint from before the switch was kept.' if
+         (phases.switches) else ''),
+        'at the end':
+        (run.last_checkpoint, 'There is no checkpoint of this run yet.'),
     }
     stages: Stages = {}
     for stage, (path, otherwise) in sources.items():
@@ -103,10 +105,23 @@ def stage_measures(run: WorkDir, plan: TernaryPlan, phases: Phases,
     return stages
 
 
+def _before_switch(run: WorkDir, phases: Phases) -> Optional[str]:
+    """The last checkpoint of the approach phase."""
+    if not phases.iterations:
+        return None
+    length = phases.epoch_length
+    earlier = [
+        path for step, path in run.checkpoints(length).items()
+        if step <= phases.iterations[0]
+    ]
+    return earlier[-1] if earlier else None
+
+
 def histogram_section(stages: Stages, missing: List[str]) -> Section:
     """Where the weights lie, relative to their filter's threshold δ."""
     section = Section(
-        'histograms', 'Weights against their threshold',
+        'histograms',
+        'Weights against their threshold',
         'Density of |w| / δ, δ the threshold of the filter: below 1 a weight '
         'becomes zero, above it ±a. Ternary weights at rest would gather '
         'at 0 and 2.',
@@ -119,9 +134,10 @@ def histogram_section(stages: Stages, missing: List[str]) -> Section:
 
 def table_section(plan: TernaryPlan, stages: Stages) -> Section:
     """Each ternary layer, then what was left and why."""
-    section = Section('layers', 'Layers',
-                      f'{plan.report.ternary_share:.1%} of the weights in '
-                      'convs and linears are ternary.')
+    section = Section(
+        'layers', 'Layers',
+        f'{plan.report.ternary_share:.1%} of the weights in '
+        'convs and linears are ternary.')
     if 'at the end' not in stages:
         section.missing.append('Zeros, cosine and bits need a checkpoint.')
     end = stages.get('at the end', {})
@@ -143,8 +159,11 @@ def size_section(run: WorkDir, plan: TernaryPlan, stages: Stages) -> Section:
     if run.last_checkpoint:
         path = run.last_checkpoint
         files.append(
-            Size(osp.basename(path), osp.getsize(path),
-                 'on disk, optimizer state and log included'))
+            Size(
+                osp.basename(path), osp.getsize(path),
+                'on disk, optimizer state and log included'))
     return Section(
-        'sizes', 'Sizes', 'Of the weights alone; what is not ternary keeps '
-        'the precision named.', data=dict(sizes=sizes, files=files))
+        'sizes',
+        'Sizes', 'Of the weights alone; what is not ternary keeps '
+        'the precision named.',
+        data=dict(sizes=sizes, files=files))

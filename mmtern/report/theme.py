@@ -3,8 +3,12 @@ import plotly.graph_objects as go
 
 INK, MUTED, GRID = '#1f2933', '#6b7785', '#e6eaef'
 FLOAT, TERNARY = '#5b7089', '#d9541e'
-# Fainter with time: before approach, before the switch, at the end.
-STAGES = ('#9fb3c8', '#e8b04b', TERNARY)
+APPROACH = '#e8b04b'
+STAGES = {
+    'at the start': '#9fb3c8',
+    'before the switch': APPROACH,
+    'at the end': TERNARY,
+}
 PARTS = ('#2b6cb0', '#2f9e77', '#8e5bb5', '#c2417c', '#7a6a4f', '#3a8fa3')
 CLASSES = ('#ff5a5f', '#00a8e8', '#8ac926', '#ffca3a', '#b388eb', '#ff924c')
 FONT = ('Inter, "Helvetica Neue", "Segoe UI", Roboto, "DejaVu Sans", Arial, '
@@ -24,8 +28,9 @@ def style(figure: go.Figure, height: int = 340) -> go.Figure:
         hoverlabel=dict(bgcolor='white', bordercolor=GRID),
         legend=dict(
             orientation='h', x=0, xanchor='left', y=1.02, yanchor='bottom'))
-    # Titles of subplots.
-    figure.update_annotations(font=dict(size=14, color=INK))
+    for note in figure.layout.annotations:
+        if note.font.color is None:  # a subplot's title
+            note.font = dict(size=14, color=INK)
     axis = dict(
         gridcolor=GRID,
         linecolor='#c3ccd6',

@@ -37,23 +37,24 @@ class WorkDir:
         self.config: Optional[Config] = None
         if dumped:
             self.config = Config.fromfile(dumped[-1])
-        self.name = osp.splitext(osp.basename(dumped[-1]))[0] if (
-            dumped) else osp.basename(osp.abspath(path))
+        self.name = osp.splitext(osp.basename(
+            dumped[-1]))[0] if (dumped) else osp.basename(osp.abspath(path))
         self.train, self.val = _read_scalars(path)
         if not dumped and not self.train and not self.val:
             raise ValueError(f'{path!r} holds neither a config nor '
                              'vis_data/scalars.json, so it is no work '
                              'directory of a training')
 
-    @property
-    def checkpoints(self) -> Dict[int, str]:
-        """Paths by the number in their names (epochs or iterations)."""
+    def checkpoints(self, epoch_length: Optional[int]) -> Dict[int, str]:
+        """Paths by iteration, ascending; those named by epoch only where
+        ``epoch_length`` (iterations) is known."""
         found = {}
         for path in glob(osp.join(self.path, '*.pth')):
-            match = re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth',
+            match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth',
                                  osp.basename(path))
-            if match:
-                found[int(match[1])] = path
+            length = epoch_length if match and match[1] == 'epoch' else 1
+            if match and length:
+                found[int(match[2]) * length] = path
         return dict(sorted(found.items()))
 
     @property
@@ -67,7 +68,8 @@ class WorkDir:
             path = osp.join(self.path, name)
             if osp.isfile(path):
                 return path
-        return next(reversed(self.checkpoints.values()), None)
+        # Any length keeps their order: a run names them all in one way.
+        return next(reversed(self.checkpoints(1).values()), None)
 
     @property
     def start_checkpoint(self) -> Optional[str]:

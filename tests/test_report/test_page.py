@@ -9,12 +9,10 @@ pytest.importorskip('jinja2')
 
 from mmtern.report import write_report  # noqa: E402
 from mmtern.report.work_dir import WorkDir  # noqa: E402
-from .work_dirs import (train_rows, val_rows, write_images,  # noqa: E402
-                        write_scalars, write_work_dirs)
+from .work_dirs import train_rows, val_rows, write_images  # noqa: E402
+from .work_dirs import write_scalars, write_work_dirs  # noqa: E402
 
-FIGURES = [
-    'ap', 'loss', 'regularizer', 'statistics', 'overview', 'detail'
-]
+FIGURES = ['ap', 'loss', 'regularizer', 'statistics', 'overview', 'detail']
 # Drawn by plotly once its script ran.
 DRAWN = r'id="figure-{}" class="[^"]*js-plotly-plot[^"]*"'
 
@@ -33,16 +31,16 @@ def browse(page, profile, *flags):
     browser = shutil.which('chromium') or shutil.which('google-chrome')
     if browser is None:
         pytest.skip('no chromium on this machine')
-    return subprocess.run(
-        [
-            browser, '--headless', '--no-sandbox', '--disable-gpu',
-            '--disable-background-networking', '--virtual-time-budget=8000',
-            f'--user-data-dir={profile}', '--enable-logging=stderr', '--v=0',
-            *flags, page.as_uri()
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120)
+    return subprocess.run([
+        browser, '--headless', '--no-sandbox', '--disable-gpu',
+        '--disable-background-networking', '--virtual-time-budget=8000',
+        f'--user-data-dir={profile}', '--enable-logging=stderr', '--v=0',
+        *flags,
+        page.as_uri()
+    ],
+                          capture_output=True,
+                          text=True,
+                          timeout=120)
 
 
 def test_nothing_is_missing_and_nothing_is_fetched(report):
@@ -89,7 +87,7 @@ def test_lost_data_and_checkpoints_are_said(report, tmp_path):
     (tmp_path / 'config.py').write_text(text)
     missing = ' '.join(
         write_report(str(tmp_path), str(tmp_path / 'report.html')))
-    for word in ('load_from', 'at the switch', 'no checkpoint of this run',
+    for word in ('load_from', 'before the switch', 'no checkpoint of this run',
                  'No losses', 'nothing to detect with'):
         assert word in missing
     shutil.copy(source / 'epoch_4.pth', tmp_path)

@@ -56,8 +56,8 @@ def write_work_dirs(root: Path, data_root: Path) -> tuple:
     torch.manual_seed(0)
     ternary, twin = root / 'tern', root / 'float'
     state = plan_config(small_config(TERNARY)).model.state_dict()
-    for path, source, epochs in ((twin, FLOAT, [EPOCHS]),
-                                 (ternary, TERNARY, [SWITCH, EPOCHS])):
+    for path, source, epochs in ((twin, FLOAT, [EPOCHS]), (ternary, TERNARY,
+                                                           [SWITCH, EPOCHS])):
         path.mkdir()
         cfg = small_config(source)
         cfg.load_from = str(twin / f'epoch_{EPOCHS}.pth')
@@ -97,5 +97,4 @@ def write_images(root: Path) -> None:
         for i, name in enumerate(('circle', 'square', 'triangle'))
     ]
     (root / 'all.json').write_text(
-        json.dumps(
-            dict(images=images, annotations=[], categories=categories)))
+        json.dumps(dict(images=images, annotations=[], categories=categories)))
