@@ -5,8 +5,10 @@ import torch
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmtern.cpu_ranks import use_gloo_on_cpu
 from mmtern.launch import (add_common_arguments, fail, load_config,
                            require_data, require_file)
+from mmtern.resume import set_resume
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,14 +45,16 @@ def main() -> None:
             fail('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size='
                  f'...) in {args.config}')
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    set_resume(cfg, args.resume)
     require_data(cfg, 'train_dataloader', 'val_dataloader')
     require_file(cfg.get('load_from'), 'load_from')
+    use_gloo_on_cpu(cfg)
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
-    runner.train()
+    try:
+        runner.train()
+    except FloatingPointError as error:
+        fail(str(error))
 
 
 if __name__ == '__main__':

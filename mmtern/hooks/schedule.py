@@ -82,6 +82,7 @@ class TernaryScheduleHook(Hook):
         self.by_epoch = by_epoch
         self._layers: Dict[str, TernaryWeight] = {}
         self._begins: Dict[str, int] = {}
+        self._last_checkpoint: Optional[str] = None
 
     def before_train(self, runner: Runner) -> None:
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
@@ -106,6 +107,7 @@ class TernaryScheduleHook(Hook):
                           runner: Runner,
                           batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
+        self._forget_at_checkpoint(runner)
         low, high = self.temperature
         for name, layer in self._layers.items():
             begin = self._begins[name]
@@ -120,11 +122,15 @@ class TernaryScheduleHook(Hook):
         for layer in self._layers.values():
             layer.ternarizer.active = True
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    def _forget_at_checkpoint(self, runner: Runner) -> None:
         # A resumed run begins without a warm start; so does this one, and
-        # both go on alike.
-        for layer in self._layers.values():
-            layer.ternarizer.reset()
+        # both go on alike. ``before_save_checkpoint`` would do so on rank 0
+        # only, and the ranks' ternary weights would part.
+        last = runner.message_hub.get_info('last_ckpt')
+        if last != self._last_checkpoint:
+            self._last_checkpoint = last
+            for layer in self._layers.values():
+                layer.ternarizer.reset()
 
     def _begin_of(self, name: str) -> int:
         if not isinstance(self.begin, dict):

@@ -41,12 +41,13 @@ class TernaryStatisticsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
-        self._remember()
+        self._remember(training=False)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         # A resumed run can only count flips from its checkpoint on; so does
-        # this one, and their logs agree.
-        self._remember()
+        # this one, and their logs agree. By the exact search: rank 0 alone is
+        # here, and must not move its warm start away from the others'.
+        self._remember(training=False)
 
     def after_train_iter(self,
                          runner: Runner,
@@ -62,7 +63,7 @@ class TernaryStatisticsHook(Hook):
     def measure(self) -> Dict[str, float]:
         """Scalars of the moment; remembers the codes for the next call."""
         before = self._last_codes
-        self._remember()
+        self._remember(training=True)
         sums = defaultdict(lambda: torch.zeros(5, dtype=torch.float64))
         for name, layer in self._layers.items():
             projection = layer.ternarizer.project(layer.weight, True)
@@ -84,8 +85,8 @@ class TernaryStatisticsHook(Hook):
         scalars['phase'] = sum(s.active for s in states) / len(states)
         return scalars
 
-    def _remember(self) -> None:
+    def _remember(self, training: bool) -> None:
         self._last_codes = {
-            name: layer.ternarizer.codes(layer.weight, True).to(torch.int8)
+            name: layer.ternarizer.codes(layer.weight, training).to(torch.int8)
             for name, layer in self._layers.items()
         }

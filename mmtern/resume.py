@@ -1,0 +1,73 @@
+"""Which checkpoint an interrupted run can go on from."""
+import logging
+import os.path as osp
+from glob import glob
+from typing import Optional
+from zipfile import BadZipFile, ZipFile
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+
+def is_whole(path: str) -> bool:
+    """Whether a checkpoint was written to its end and reads back.
+
+    torch's files are zip archives, whose directory comes last and which
+    carry a checksum for each tensor.
+    """
+    try:
+        with ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, BadZipFile, EOFError):
+        return False
+
+
+def latest_whole_checkpoint(work_dir: str) -> Optional[str]:
+    """The checkpoint to resume from, or None.
+
+    mmengine takes what ``last_checkpoint`` names. That is used here too,
+    unless a kill or a full disk left the note empty or the file damaged: then
+    it is the newest whole checkpoint, with a warning.
+    """
+    note = osp.join(work_dir, 'last_checkpoint')
+    named = ''
+    if osp.isfile(note):
+        with open(note) as file:
+            named = file.read().strip()
+        if named and is_whole(named):
+            return named
+    # Not best_*.pth: it has no optimizer state.
+    found = glob(osp.join(work_dir, 'epoch_*.pth'))
+    found += glob(osp.join(work_dir, 'iter_*.pth'))
+    for path in sorted(found, key=osp.getmtime, reverse=True):
+        if is_whole(path):
+            print_log(
+                f'{note} names {named!r}, which is missing or damaged; going '
+                f'on from {path}',
+                logger='current',
+                level=logging.WARNING)
+            return path
+    return None
+
+
+def set_resume(cfg: Config, argument: Optional[str]) -> None:
+    """Set what ``--resume`` asks for: a checkpoint, 'auto' for the latest
+    one in the work directory, or None.
+
+    With nothing there yet, a run starts as its config says; mmengine's
+    automatic search would drop ``load_from``.
+    """
+    if argument is None:
+        return
+    checkpoint = argument
+    if argument == 'auto':
+        checkpoint = latest_whole_checkpoint(cfg.work_dir)
+    cfg.resume = checkpoint is not None
+    if cfg.resume:
+        cfg.load_from = checkpoint
+    else:
+        print_log(
+            f'{cfg.work_dir!r} holds no whole checkpoint to resume from; '
+            'starting from the beginning',
+            logger='current',
+            level=logging.WARNING)
