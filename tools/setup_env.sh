@@ -111,8 +111,12 @@ cuda_visible() {
     nvidia-smi -L >/dev/null 2>&1
 }
 
+if [[ -e .venv ]]; then
+  say 'removing the .venv at hand: unfinished, outdated or of another stack'
+  # The stamp first: an interrupted removal must not look complete.
+  rm -f $STAMP && rm -rf .venv
+fi
 say "a new .venv: $stack stack, Python $version, log in $LOG"
-rm -rf .venv
 "$python" -m venv .venv
 # mmcv's build imports pkg_resources, which setuptools 81 drops.
 phase 'build tools' pip install 'pip>=23' 'setuptools<81' wheel "$(pin ninja)"
