@@ -1,6 +1,10 @@
+import os
 import runpy
+import shutil
+from glob import glob
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 about = runpy.run_path('mmtern/version.py')
 supported = about['SUPPORTED']
@@ -15,13 +19,49 @@ def stack(prefix: str, detector: str) -> list:
     ]
 
 
+class BuildWithMim(build_py):
+    """Adds what OpenMMLab's ``mim`` and ``mmengine.hub`` look for in an
+    installed package: configs, tools and their index under ``.mim``.
+
+    An editable install gets links, so that edits show; git ignores them.
+    """
+
+    def run(self) -> None:
+        super().run()
+        root = 'mmtern' if self.editable_mode else os.path.join(
+            self.build_lib, 'mmtern')
+        mim = os.path.join(root, '.mim')
+        # Nothing of an earlier build may survive a renamed config.
+        shutil.rmtree(mim, ignore_errors=True)
+        os.makedirs(mim)
+        for name in ('configs', 'tools'):
+            target = os.path.join(mim, name)
+            if self.editable_mode:
+                os.symlink(os.path.join('..', '..', name), target)
+            else:
+                ignored = shutil.ignore_patterns('__pycache__', '*.pyc')
+                shutil.copytree(name, target, ignore=ignored)
+        with open(os.path.join(mim, 'model-index.yml'), 'w') as file:
+            file.write('Import: [metafile.yml]\n')
+        with open(os.path.join(mim, 'metafile.yml'), 'w') as file:
+            file.write('Models:\n')
+            for path in sorted(glob('configs/*.py')):
+                # mmengine cuts the first folder off and wants one before the
+                # file's name: mmtern::configs/NAME.py.
+                file.write(f'- {{Name: {path[8:-3]}, Config: ./{path}}}\n')
+
+
 setup(
     name='mmtern',
     version=about['__version__'],
     description='Ternary-weight training for MMDetection',
     license='Apache-2.0',
     packages=find_packages(include=['mmtern', 'mmtern.*']),
-    package_data={'mmtern': ['py.typed']},
+    package_data={
+        'mmtern': ['py.typed'],
+        'mmtern.report': ['template.html'],
+    },
+    cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10',
     install_requires=[
         f'torch{supported["torch"]}',
@@ -37,7 +77,7 @@ setup(
         'openmmlab': stack('', 'mmdet'),
         'export': ['onnx>=1.20', 'onnxruntime>=1.24'],
         'tensorboard': ['tensorboard'],
-        'report': ['matplotlib', 'plotly', 'jinja2'],
+        'report': ['plotly', 'jinja2'],
         'test': ['pytest', 'hypothesis', 'flake8', 'isort', 'yapf'],
     },
 )

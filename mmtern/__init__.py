@@ -10,7 +10,10 @@ from . import optim, wrappers  # noqa: E402, F401
 from .convert import Scope, convert, survey, ternary_layers  # noqa: E402
 from .hooks import (TernaryGuardHook, TernaryRegularizerHook,  # noqa: E402
                     TernaryScheduleHook, TernaryStatisticsHook)
+from .hub import register_configs  # noqa: E402
 from .layers import TernarySettings, TernConv2d, TernLinear  # noqa: E402
+
+register_configs()
 
 __all__ = [
     'Scope', 'TernConv2d', 'TernLinear', 'TernaryGuardHook',
