@@ -72,7 +72,10 @@ class Ternarizer:
         version = 0 if weight.is_inference() else weight._version
         key = (weight.data_ptr(), version, weight.dtype, weight.device,
                training, torch.is_inference_mode_enabled())
-        if key != self._key:
+        # While training, what has no gradient may follow a student: mmdet's
+        # MeanTeacherHook writes through ``.data``, which counts no version.
+        followed = training and not weight.requires_grad
+        if key != self._key or followed:
             self.drop_cache()
             with torch.no_grad():
                 rows = weight.detach().flatten(1).float()

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Set
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -28,6 +29,9 @@ def check(path: str, record: Dict[str, Any], save) -> None:
     """Fill ``record`` for the config file ``path``; ``save`` is called
     whenever a stage begins, so that a crash leaves its place."""
     init_default_scope('mmdet')
+    # What a runner tells warm-ups in losses and preprocessors.
+    MessageHub.get_current_instance().update_info_dict(
+        dict(iter=0, epoch=0, max_iters=1000, max_epochs=1))
     model = offline(Config.fromfile(path)).model
     for side in SIDES:
         record.update(stage='float', side=side)

@@ -23,6 +23,8 @@ MARKS = dict(
     gcnet='gcb',
     seesaw_loss='seesaw',
     simple_copy_paste='scp')
+# Configs a folder gets at most.
+TRIES = 3
 # Folders of parts for other configs.
 NO_MODELS = ('_base_', 'common', '__pycache__')
 
@@ -33,11 +35,11 @@ def zoo_root() -> Path:
 
 
 def choose() -> List[List[str]]:
-    """For each folder one or two configs, relative to ``configs``.
+    """For each folder a config, relative to ``configs``, and replacements.
 
     The first has the smallest backbone and, where there are several, a name
-    like the folder's. The second is another kind of model, to try where the
-    float model of the first does not run.
+    like the folder's. The others are other kinds of model, to try where the
+    float model before them does not run.
     """
     configs = zoo_root() / 'configs'
     chosen = []
@@ -47,9 +49,11 @@ def choose() -> List[List[str]]:
                        key=lambda name: _rank(folder.name, name))
         kinds = {}
         for name in names:
-            kinds.setdefault(name.split('_')[0], f'{folder.name}/{name}')
+            # cascade-rpn_faster-rcnn of cascade-rpn_faster-rcnn_r50-...
+            kind = re.split(r'_[a-z]+\d', name)[0]
+            kinds.setdefault(kind, f'{folder.name}/{name}')
         if kinds:
-            chosen.append(list(kinds.values())[:2])
+            chosen.append(list(kinds.values())[:TRIES])
     return chosen
 
 
