@@ -8,6 +8,7 @@ allow_mmengine_types()
 
 from . import optim, wrappers  # noqa: E402, F401
 from .convert import Scope, convert, survey, ternary_layers  # noqa: E402
+from .files import TernaryFileError, load_detector  # noqa: E402
 from .hooks import (TernaryGuardHook, TernaryRegularizerHook,  # noqa: E402
                     TernaryScheduleHook, TernaryStatisticsHook)
 from .hub import register_configs  # noqa: E402
@@ -16,8 +17,8 @@ from .layers import TernarySettings, TernConv2d, TernLinear  # noqa: E402
 register_configs()
 
 __all__ = [
-    'Scope', 'TernConv2d', 'TernLinear', 'TernaryGuardHook',
-    'TernaryRegularizerHook', 'TernaryScheduleHook', 'TernarySettings',
-    'TernaryStatisticsHook', '__version__', 'convert', 'survey',
-    'ternary_layers'
+    'Scope', 'TernConv2d', 'TernLinear', 'TernaryFileError',
+    'TernaryGuardHook', 'TernaryRegularizerHook', 'TernaryScheduleHook',
+    'TernarySettings', 'TernaryStatisticsHook', '__version__', 'convert',
+    'load_detector', 'survey', 'ternary_layers'
 ]

@@ -1,0 +1,106 @@
+"""Weights as integers and one scale an output channel, and back."""
+import math
+from typing import NamedTuple, Sequence
+
+import torch
+from torch import Tensor
+
+from ..ops import pack_codes, packed_size, unpack_codes
+from .compression import compress, decompress
+from .errors import TernaryFileError
+
+# Between a state-dict key and what is stored for it; no key holds a colon.
+CODES, SCALE, PLANES = ':codes', ':scale', ':planes'
+INT8_MAX = 127
+
+
+class CodedWeight(NamedTuple):
+    """A weight as stored.
+
+    Attributes:
+        codes: Shape (bytes, ), uint8; packed or plain integers, maybe
+            compressed.
+        scale: Shape (C_out, ), float32.
+    """
+    codes: Tensor
+    scale: Tensor
+
+
+def encode_ternary(codes: Tensor, scale: Tensor, encoding: str) -> CodedWeight:
+    """Code ternary values ``codes * scale``.
+
+    Args:
+        codes (Tensor): Values in {-1, 0, +1}, shape (C_out, d).
+        scale (Tensor): Shape (C_out, 1), float32.
+        encoding (str): 'zstd' or '2bit'.
+    """
+    packed = pack_codes(codes).cpu().numpy().tobytes()
+    return CodedWeight(
+        _to_tensor(compress(packed, encoding)),
+        scale.flatten().cpu())
+
+
+def decode_ternary(coded: CodedWeight, shape: Sequence[int]) -> Tensor:
+    """Ternary values ``a t``, float32, shape (C_out, ...).
+
+    Raises:
+        TernaryFileError: If bytes, shape and scales do not fit together.
+    """
+    count = _check(coded, shape)
+    packed = decompress(_to_bytes(coded.codes), packed_size(count))
+    try:
+        codes = unpack_codes(_to_tensor(packed), count)
+    except ValueError as error:
+        raise TernaryFileError(str(error)) from None
+    return _scaled(codes, coded.scale, shape)
+
+
+def encode_int8(weight: Tensor, encoding: str) -> CodedWeight:
+    """Round a float weight to 8 bits, symmetrically per output channel:
+    ``scale = max|w| / 127``, codes ``round(w / scale)``.
+
+    Args:
+        weight (Tensor): Shape (C_out, ...), float32.
+        encoding (str): 'zstd' compresses the codes, '2bit' does not.
+    """
+    rows = weight.detach().flatten(1).float().cpu()
+    scale = rows.abs().amax(1, keepdim=True) / INT8_MAX
+    codes = torch.where(scale > 0, rows / scale, 0.0).round_()
+    codes = codes.clamp_(-INT8_MAX, INT8_MAX).to(torch.int8)
+    data = compress(codes.numpy().tobytes(), encoding)
+    return CodedWeight(_to_tensor(data), scale.flatten())
+
+
+def decode_int8(coded: CodedWeight, shape: Sequence[int]) -> Tensor:
+    """Inverse of :func:`encode_int8` but for the rounding; float32.
+
+    Raises:
+        TernaryFileError: If bytes, shape and scales do not fit together.
+    """
+    count = _check(coded, shape)
+    codes = _to_tensor(decompress(_to_bytes(coded.codes), count))
+    return _scaled(codes.view(torch.int8), coded.scale, shape)
+
+
+def _check(coded: CodedWeight, shape: Sequence[int]) -> int:
+    codes, scale = coded
+    if codes.dtype != torch.uint8 or codes.dim() != 1:
+        raise TernaryFileError('its codes are no bytes')
+    if scale.dtype != torch.float32 or tuple(scale.shape) != (shape[0], ):
+        raise TernaryFileError('its scales do not fit the shape')
+    if not bool((scale.isfinite() & (scale >= 0)).all()):
+        raise TernaryFileError('its scales are no finite magnitudes')
+    return math.prod(shape)
+
+
+def _scaled(codes: Tensor, scale: Tensor, shape: Sequence[int]) -> Tensor:
+    values = codes.view(len(scale), -1).float()
+    return values.mul_(scale[:, None]).view(*shape)
+
+
+def _to_tensor(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def _to_bytes(codes: Tensor) -> bytes:
+    return codes.numpy().tobytes()

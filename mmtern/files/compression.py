@@ -1,0 +1,81 @@
+"""zstd over packed codes, with an output no larger than expected."""
+from typing import Dict
+
+import zstandard
+
+from .errors import TernaryFileError
+
+ENCODINGS = ('zstd', '2bit')
+# Codes in a trained network hardly repeat: nearly all of the gain is in
+# zstd's entropy coder (Huffman over the bytes), which the levels reach after
+# a long search for repetitions. Measured on independent codes with 46, 60,
+# 70, 80 and 90 % zeros, bytes over the entropy bound and time per million
+# weights on one core: level 19 1.005, 1.008, 1.010, 1.023, 1.064 at 140 to
+# 930 ms; _DENSE 1.004, 1.007, 1.009, 1.025, 1.173 at 1 ms; _SPARSE 1.004,
+# 1.007, 1.009, 1.023, 1.070 at 21 ms.
+_DENSE = dict(
+    window_log=17, hash_log=6, min_match=7, strategy=zstandard.STRATEGY_FAST)
+_SPARSE = dict(
+    window_log=17,
+    hash_log=6,
+    chain_log=6,
+    search_log=1,
+    min_match=7,
+    target_length=8,
+    strategy=zstandard.STRATEGY_BTULTRA2)
+# Weights with as little information as 1/16 of their size do not occur (2
+# bits become 1/8 bit at 98 % zeros); a limit keeps a small file from asking
+# for much memory.
+MAX_RATIO = 16
+
+
+def compress(data: bytes, encoding: str = 'zstd') -> bytes:
+    """One zstd frame that states its content's size, or ``data`` itself
+    where that is shorter or the encoding is '2bit'.
+
+    Raises:
+        ValueError: For an unknown encoding.
+    """
+    if encoding not in ENCODINGS:
+        raise ValueError(
+            f'encoding must be one of {ENCODINGS}, but got {encoding!r}')
+    if encoding == '2bit':
+        return data
+    frame = _zstd(data, _DENSE)
+    if 2 * len(frame) < len(data):
+        frame = min(frame, _zstd(data, _SPARSE), key=len)
+    useful = len(frame) < len(data) <= MAX_RATIO * len(frame)
+    return frame if useful else data
+
+
+def _zstd(data: bytes, parameters: Dict[str, int]) -> bytes:
+    return zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters(
+            write_content_size=1, **parameters)).compress(data)
+
+
+def decompress(data: bytes, size: int) -> bytes:
+    """Inverse of :func:`compress`; allocates at most ``size`` bytes.
+
+    Args:
+        data (bytes): Exactly one frame, or as many bytes as ``size``.
+        size (int): Size of the content.
+
+    Raises:
+        TernaryFileError: If the content does not have this size, or the
+            ratio of sizes is beyond ``MAX_RATIO``.
+    """
+    if len(data) == size:
+        return data
+    if size > MAX_RATIO * len(data):
+        raise TernaryFileError(f'{len(data)} bytes cannot hold {size}')
+    try:
+        # The frame's own word is what the library allocates.
+        declared = zstandard.frame_content_size(data)
+        if declared == size:
+            return zstandard.ZstdDecompressor().decompress(
+                data, allow_extra_data=False)
+    except zstandard.ZstdError:
+        raise TernaryFileError('a zstd frame is damaged') from None
+    raise TernaryFileError(
+        f'a zstd frame declares {declared} bytes in place of {size}')

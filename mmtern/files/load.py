@@ -1,0 +1,86 @@
+"""Packed files wherever mmengine reads a checkpoint, and without a
+config."""
+from collections import OrderedDict
+from typing import Any, Dict, List, Optional
+
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from .config_text import config_from_text
+from .errors import TernaryFileError
+from .read import read_packed
+
+# Rides on the state dict's ``_metadata``, as torch's module versions do.
+_ORIGIN = 'packed_file'
+
+
+# The loader finds its schemes with ``re.match``, so that one can be told by
+# the ending as well as by a prefix.
+@CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors$')
+def load_from_packed(filename: str,
+                     map_location: Optional[str] = None) -> Dict[str, Any]:
+    """Read a packed file as a checkpoint: ``state_dict`` and ``meta`` with
+    config text and class names. ``map_location`` may be any that torch.load
+    takes a name for.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TernaryFileError: If it is bad in any way.
+    """
+    packed = read_packed(filename)
+    state_dict = OrderedDict(packed.state_dict)
+    if isinstance(map_location, str) and map_location != 'cpu':
+        for name, tensor in state_dict.items():
+            state_dict[name] = tensor.to(map_location)
+    state_dict._metadata = {'': {_ORIGIN: filename}}
+    meta = dict(cfg=packed.config, dataset_meta=packed.dataset_meta)
+    return dict(meta=meta, state_dict=state_dict)
+
+
+def refuse_other_files(module: nn.Module) -> None:
+    """Make a ternary model raise where it is given the packed file of
+    another one; mmengine would only log the mismatch."""
+    module._register_load_state_dict_pre_hook(_check_fit, with_module=True)
+
+
+def _check_fit(module: nn.Module, state_dict: Dict[str, Any], prefix: str,
+               local_metadata: Dict[str, Any], strict: bool,
+               missing_keys: List[str], unexpected_keys: List[str],
+               error_msgs: List[str]) -> None:
+    metadata = getattr(state_dict, '_metadata', None) or {}
+    origin = metadata.get('', {}).get(_ORIGIN)
+    if origin is None:
+        return
+    own = {prefix + k: v for k, v in module.state_dict().items()}
+    given = {k: v for k, v in state_dict.items() if k.startswith(prefix)}
+    wrong = [k for k in own if k not in given]
+    wrong += [k for k in given if k not in own]
+    wrong += [k for k in own if k in given and own[k].shape != given[k].shape]
+    if wrong:
+        raise TernaryFileError(
+            f'{origin!r} is the packed file of another model: {len(wrong)} of '
+            f'{len(own)} entries differ, like {wrong[0]}')
+
+
+def load_detector(path: str, device: str = 'cpu') -> nn.Module:
+    """Build the detector that a packed file holds, ready for
+    ``mmdet.apis.inference_detector``.
+
+    No other file is needed. The config in the file is checked to be plain
+    literals, yet its ``type`` and ``custom_imports`` name code to run, as in
+    any config: load files from sources you trust. (Given your own config,
+    ``init_detector(config, path)`` uses the file's weights only.)
+
+    Args:
+        path (str): Packed file.
+        device (str): Where the model goes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TernaryFileError: If it is bad in any way.
+    """
+    # mmdet.apis imports data sets and visualizers, which training may not
+    # need.
+    from mmdet.apis import init_detector
+    packed = read_packed(path)
+    return init_detector(config_from_text(packed.config), path, device=device)

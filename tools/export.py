@@ -1,0 +1,100 @@
+"""Turn a trained ternary detector into one small file: packed safetensors
+for PyTorch, or ONNX."""
+import argparse
+
+from mmengine.config import DictAction
+from rich.console import Console
+
+from mmtern.files import save_packed
+from mmtern.files.compression import ENCODINGS
+from mmtern.files.save import DTYPES, PREDICTION_FORMATS
+from mmtern.files.trained import build_trained
+from mmtern.launch import fail, load_config, require_file
+
+PACKED_ONLY = ('encoding', 'dtype', 'predictions')
+ONNX_ONLY = ('weights', 'input_size', 'dynamic')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='trained checkpoint')
+    parser.add_argument('out', help='OUT.safetensors or OUT.onnx')
+    parser.add_argument(
+        '--force', action='store_true', help='replace an existing OUT')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override config settings, key=value; lists as key="[a,b]"')
+    packed = parser.add_argument_group('for .safetensors')
+    packed.add_argument(
+        '--encoding',
+        choices=ENCODINGS,
+        help='zstd (default), or 2bit: four ternary weights a byte')
+    packed.add_argument(
+        '--dtype',
+        choices=DTYPES,
+        help='of float weights that are not ternary (default float32); '
+        'float16 is smaller and no longer exact')
+    packed.add_argument(
+        '--predictions',
+        choices=PREDICTION_FORMATS,
+        help='int8 rounds the prediction layers to 8 bits a channel (default '
+        'float); smaller and no longer exact')
+    onnx = parser.add_argument_group('for .onnx')
+    onnx.add_argument(
+        '--weights',
+        choices=('int2', 'int4', 'float'),
+        help='ternary weights as INT2 (default; opset 25, onnxruntime >= '
+        '1.24), INT4 (opset 21) or float')
+    onnx.add_argument(
+        '--input-size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='pixels of a padded input image, multiples of 32 (default: from '
+        'the config\'s test pipeline)')
+    onnx.add_argument(
+        '--dynamic', action='store_true', help='take images of any size')
+    args = parser.parse_args()
+    args.launcher = 'none'
+    args.local_rank = 0
+    args.work_dir = None
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    to_onnx = args.out.endswith('.onnx')
+    if not to_onnx and not args.out.endswith('.safetensors'):
+        fail(f'OUT must end in .safetensors or .onnx, but got {args.out!r}')
+    for name in PACKED_ONLY if to_onnx else ONNX_ONLY:
+        if getattr(args, name):
+            option = name.replace('_', '-')
+            fail(f'--{option} does not apply to {args.out!r}')
+    cfg = load_config(args)
+    require_file(args.checkpoint, 'checkpoint')
+    names = ONNX_ONLY if to_onnx else PACKED_ONLY
+    options = {name: getattr(args, name) for name in names}
+    options = {k: v for k, v in options.items() if v}
+    console = Console(width=110)
+    try:
+        if to_onnx:
+            # The extra's packages are needed for this format only.
+            from mmtern.onnx import check_onnx_packages, save_onnx
+            check_onnx_packages()
+        model, meta = build_trained(cfg, args.checkpoint)
+        save = save_onnx if to_onnx else save_packed
+        sizes = save(model, cfg, args.out, meta, force=args.force, **options)
+    except FileExistsError as error:
+        fail(f'{error}; --force replaces it')
+    except (OSError, ValueError, ImportError) as error:
+        fail(str(error))
+    console.print(sizes.table())
+    for remark in sizes.remarks():
+        console.print(remark, highlight=False, soft_wrap=True)
+
+
+if __name__ == '__main__':
+    main()
