@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from ..convert import ternary_layers
 from ..layers import TernaryWeight
+from .surroundings import refuse_sharded, warn_of_averaging
 
 
 def unwrapped_ternary_layers(runner: Runner,
@@ -15,9 +16,10 @@ def unwrapped_ternary_layers(runner: Runner,
     """The ternary layers of the runner's model, DDP and the like taken off.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or the model is sharded.
     """
     model = runner.model
+    refuse_sharded(model)
     if is_model_wrapper(model):
         model = model.module
     layers = ternary_layers(model)
@@ -86,6 +88,7 @@ class TernaryScheduleHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
+        warn_of_averaging(runner)
         self._begins = {
             name: to_iterations(runner, self._begin_of(name), self.by_epoch)
             for name in self._layers
