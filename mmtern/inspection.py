@@ -8,6 +8,7 @@ from rich.table import Table
 from .measure import measure_model, read_checkpoint
 from .plan import TernaryPlan, plan_config, reasons
 from .sizes import expected_sizes, readable
+from .summary import average
 
 # A layer that is left for its kind has the kind's name as its reason.
 EXPLANATIONS = {
@@ -52,12 +53,10 @@ def inspect_config(cfg: Config,
         if not measures:
             raise ValueError(f'checkpoint {checkpoint!r} holds none of the '
                              'ternary layers of this config')
-        count = sum(m.weights for m in measures.values())
-        zeros = sum(m.zeros * m.weights for m in measures.values()) / count
-        rows = sum(m.shape[0] for m in measures.values())
-        cosine = sum(m.cosine * m.shape[0] for m in measures.values()) / rows
-        console.print(f'Checkpoint: {zeros:.1%} zeros, mean cosine to the '
-                      f'ternary direction {cosine:.3f}.')
+        means = average(measures.values())
+        console.print(
+            f'Checkpoint: {means["zeros"]:.1%} zeros, mean cosine to the '
+            f'ternary direction {means["cosine"]:.3f}.')
     sizes = expected_sizes(plan.model, measures)
     table = Table('format', 'size', 'smaller', 'remark', title='Sizes')
     for size in sizes:

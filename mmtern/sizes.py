@@ -8,6 +8,7 @@ from torch import nn
 
 from .convert import ternary_layers
 from .measure import LayerMeasure
+from .summary import average
 
 LOG2_3 = math.log2(3)
 
@@ -59,7 +60,7 @@ def expected_sizes(
         return sizes
     coded = list(measures.values())
     count = sum(m.weights for m in coded)
-    mean_bits = sum(m.bits * m.weights for m in coded) / count
+    mean_bits = average(coded)['bits_per_weight']
     per_weight = 8 * sum(len(_zstd(m)) for m in coded) / count
     sizes += [
         Size('2 bits with zstd, rest float16',

@@ -1,14 +1,11 @@
 """How ternary a model is, in four numbers."""
-import math
-from typing import Dict
+from typing import Dict, Iterable
 
-import torch
 from torch import nn
 
-from .convert import ternary_layers
+from .measure import LayerMeasure, measure_model
 
 
-@torch.no_grad()
 def summarize(model: nn.Module) -> Dict[str, float]:
     """Measure the ternary weights of a model.
 
@@ -19,24 +16,21 @@ def summarize(model: nn.Module) -> Dict[str, float]:
         ``bits_per_weight`` (entropy of the layers' codes, the bound for
         coding weights independently).
     """
-    layers = ternary_layers(model)
-    if not layers:
+    measures = measure_model(model)
+    if not measures:
         return {}
-    weights = zeros = filters = 0
-    cosine = bits = 0.0
-    for layer in layers.values():
-        ternarizer, weight = layer.ternarizer, layer.weight
-        codes = ternarizer.codes(weight)
-        share = torch.stack([(codes == v).double().mean() for v in (-1, 0, 1)])
-        nats = float(torch.special.entr(share).sum())
-        bits += nats / math.log(2) * weight.numel()
-        cosine += float(ternarizer.project(weight).cosine().sum())
-        filters += len(weight)
-        zeros += int((codes == 0).sum())
-        weights += weight.numel()
+    ternary = sum(measure.weights for measure in measures.values())
     total = sum(p.numel() for p in model.parameters())
+    return dict(ternary=ternary / total, **average(measures.values()))
+
+
+def average(measures: Iterable[LayerMeasure]) -> Dict[str, float]:
+    """``zeros``, ``cosine`` and ``bits_per_weight`` over layers, weighted by
+    their weights or filters."""
+    measures = list(measures)
+    weights = sum(m.weights for m in measures)
+    filters = sum(m.shape[0] for m in measures)
     return dict(
-        ternary=weights / total,
-        zeros=zeros / weights,
-        cosine=cosine / filters,
-        bits_per_weight=bits / weights)
+        zeros=sum(m.zeros * m.weights for m in measures) / weights,
+        cosine=sum(m.cosine * m.shape[0] for m in measures) / filters,
+        bits_per_weight=sum(m.bits * m.weights for m in measures) / weights)

@@ -5,10 +5,12 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
+from mmtern import ternary_layers
 from mmtern.inspection import inspect_config
 from mmtern.measure import measure_model
 from mmtern.plan import plan_config
 from mmtern.sizes import expected_sizes
+from mmtern.summary import summarize
 
 TERNARY = 'configs/tern_retinanet_r18-lite_shapes.py'
 FLOAT = 'configs/retinanet_r18-lite_shapes.py'
@@ -92,3 +94,16 @@ def test_mistakes_are_one_sentence(model, sentence, monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match=sentence) as error:
         main()
     assert '\n' not in str(error.value)
+
+
+def test_the_average_weighs_layers_by_their_size(plan):
+    codes = torch.cat([
+        layer.ternarizer.codes(layer.weight).flatten()
+        for layer in ternary_layers(plan.model).values()
+    ])
+    summary = summarize(plan.model)
+    assert summary['zeros'] == pytest.approx(
+        float((codes == 0).double().mean()))
+    parameters = sum(p.numel() for p in plan.model.parameters())
+    assert summary['ternary'] == pytest.approx(len(codes) / parameters)
+    assert 0.8 < summary['cosine'] < 1 < summary['bits_per_weight'] < 1.585

@@ -12,6 +12,7 @@ from ..launch import require_data
 from ..measure import read_checkpoint
 from ..plan import plan_config
 from ..sizes import readable
+from ..summary import average
 from .detections import SCORE_THRESHOLD, class_color, detect
 from .phases import Phases, find_phases
 from .sections import (Section, curve_sections, histogram_section,
@@ -61,10 +62,9 @@ def write_report(work_dir: str,
         ]
         end = stages.get('at the end')
         if end:
-            count = sum(m.weights for m in end.values())
-            zeros = sum(m.zeros * m.weights for m in end.values()) / count
-            bits = sum(m.bits * m.weights for m in end.values()) / count
-            facts.append(('zeros', f'{zeros:.0%}', ''))
+            means = average(end.values())
+            bits = means['bits_per_weight']
+            facts.append(('zeros', f'{means["zeros"]:.0%}', ''))
             facts.append(('entropy', f'{bits:.2f}', 'bits a weight'))
         full, packed = (
             s.size for s in (sizes.data['sizes'][0], sizes.data['sizes'][3]))
