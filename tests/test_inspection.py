@@ -2,7 +2,6 @@ import io
 
 import pytest
 import torch
-from mmengine.config import Config
 from rich.console import Console
 
 from mmtern import ternary_layers
@@ -11,6 +10,7 @@ from mmtern.measure import measure_model
 from mmtern.plan import plan_config
 from mmtern.sizes import expected_sizes
 from mmtern.summary import summarize
+from .test_report.work_dirs import small_config
 
 TERNARY = 'configs/tern_retinanet_r18-lite_shapes.py'
 FLOAT = 'configs/retinanet_r18-lite_shapes.py'
@@ -25,18 +25,18 @@ def shown(cfg, checkpoint=None, every_layer=False):
 @pytest.fixture(scope='module')
 def plan():
     torch.manual_seed(0)
-    return plan_config(Config.fromfile(TERNARY))
+    return plan_config(small_config(TERNARY))
 
 
 def test_a_float_config_is_surveyed_as_the_detector_wrapper_would(plan):
-    float_plan = plan_config(Config.fromfile(FLOAT))
+    float_plan = plan_config(small_config(FLOAT))
     assert plan.wrapped and not float_plan.wrapped
     assert float_plan.report == plan.report
     assert {r.reason for r in plan.report.left} == {'stem', 'prediction'}
 
 
 def test_a_wrapped_backbone_leaves_the_rest():
-    cfg = Config.fromfile(FLOAT)
+    cfg = small_config(FLOAT)
     cfg.model.backbone.update(
         type='TernBackbone', wrapped='ResNet', ternary=dict(stem=True))
     report = plan_config(cfg).report
@@ -45,18 +45,18 @@ def test_a_wrapped_backbone_leaves_the_rest():
 
 
 def test_the_tables_name_every_decision_and_format():
-    text = shown(Config.fromfile(TERNARY))
+    text = shown(small_config(TERNARY))
     for word in ('ternary', 'left: stem', 'left: prediction', 'float32',
                  'float16', '2 bits', 'entropy bound'):
         assert word in text
-    every = shown(Config.fromfile(TERNARY), every_layer=True)
+    every = shown(small_config(TERNARY), every_layer=True)
     assert 'backbone.layer4.1.conv2' in every
 
 
 def test_a_checkpoint_adds_what_it_measures(plan, tmp_path):
     path = str(tmp_path / 'float.pth')
     torch.save(dict(state_dict=plan.model.state_dict()), path)
-    text = shown(Config.fromfile(FLOAT), path)
+    text = shown(small_config(FLOAT), path)
     assert 'Checkpoint:' in text and 'zstd' in text
 
 
@@ -64,7 +64,7 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
     path = str(tmp_path / 'foreign.pth')
     torch.save(dict(state_dict=dict(x=torch.zeros(1))), path)
     with pytest.raises(ValueError, match='none of the ternary layers'):
-        shown(Config.fromfile(FLOAT), path)
+        shown(small_config(FLOAT), path)
 
 
 def test_sizes_obey_their_bounds(plan):
@@ -74,7 +74,7 @@ def test_sizes_obey_their_bounds(plan):
     }
     rest = sizes['2 bits, rest float16']
     assert sizes['float32'] == 2 * sizes['float16']
-    assert sizes['entropy bound, rest float16'] < rest < sizes['float16'] / 5
+    assert sizes['entropy bound, rest float16'] < rest < sizes['float16'] / 3
     parameters = sum(p.numel() for p in plan.model.parameters())
     assert sizes['float32'] > 4 * parameters
 
@@ -87,7 +87,7 @@ def test_sizes_obey_their_bounds(plan):
 def test_mistakes_are_one_sentence(model, sentence, monkeypatch, tmp_path):
     from mmtern.__main__ import main
     path = tmp_path / 'config.py'
-    cfg = Config.fromfile(TERNARY)
+    cfg = small_config(TERNARY)
     cfg.merge_from_dict(dict(model=model))
     cfg.dump(str(path))
     monkeypatch.setattr('sys.argv', ['mmtern', 'inspect', str(path)])
