@@ -76,19 +76,28 @@ def read_metadata(data: bytes) -> Dict[str, Any]:
     if not 2 <= size <= min(_MAX_HEADER, len(data) - 8):
         raise TernaryFileError(
             'it is no safetensors file, or an incomplete one')
-    try:
-        header = json.loads(data[8:8 + size])
-        metadata = header.get('__metadata__', {}).get(METADATA_KEY)
-        if metadata is None:
-            raise TernaryFileError('it is a safetensors file that was not '
-                                   'written by mmtern')
-        metadata = json.loads(metadata)
-        version = metadata.get('version')
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        # UnicodeDecodeError and JSONDecodeError are ValueErrors.
-        raise TernaryFileError('its header is damaged') from None
+    metadata = _parse(data[8:8 + size]).get('__metadata__')
+    if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
+        raise TernaryFileError('it is a safetensors file that was not written '
+                               'by mmtern')
+    metadata = _parse(metadata[METADATA_KEY])
+    _check_version(metadata.get('version'))
+    return metadata
+
+
+def _check_version(version: Any) -> None:
     if version != FORMAT_VERSION or version is True:
         raise TernaryFileError(
             f'it has format version {version!r}, and this mmtern reads '
             f'version {FORMAT_VERSION}')
-    return metadata
+
+
+def _parse(text: Any) -> Dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        # Bad UTF-8 and bad JSON are ValueErrors.
+        value = None
+    if not isinstance(value, dict):
+        raise TernaryFileError('its header is damaged')
+    return value

@@ -49,7 +49,9 @@ def read_packed(path: str) -> PackedFile:
     try:
         return _parse(*from_bytes(data))
     except TernaryFileError as error:
-        raise TernaryFileError(f'cannot read {path!r}: {error}') from None
+        # Names and versions come from the file, at any length.
+        reason = ' '.join(str(error).split())[:300]
+        raise TernaryFileError(f'cannot read {path!r}: {reason}') from None
 
 
 def _parse(metadata: Dict[str, Any], tensors: Dict[str, Tensor]) -> PackedFile:

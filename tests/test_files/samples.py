@@ -1,0 +1,65 @@
+"""A small packed file, and files that lie with a valid checksum."""
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmtern import convert
+from mmtern.files import save_packed
+from mmtern.files.container import from_bytes, to_bytes
+from tests.toy import ToyModel
+
+META = dict(classes=('cat', 'dog'), palette=[(1, 2, 3), (4, 5, 6)])
+CONFIG = Config(
+    dict(
+        model=dict(type='Toy', size=(4, 8), init_cfg=dict(checkpoint='a.pth')),
+        load_from='b.pth',
+        names=['x', None, -1.5]))
+
+
+def toy_model(seed: int = 0, **kwargs) -> nn.Module:
+    """Toy model with random weights everywhere, in eval."""
+    torch.manual_seed(seed)
+    model = ToyModel(**kwargs)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+        model.backbone[1].running_mean.normal_()
+    return model.eval()
+
+
+def save_toy(path, model=None, **kwargs):
+    model = toy_model() if model is None else model
+    table = save_packed(model, CONFIG, str(path), META, **kwargs)
+    return model, table
+
+
+def expected_state(model: nn.Module) -> dict:
+    """State dict with ternary values in place of latent weights."""
+    state = dict(model.state_dict())
+    for name, module in model.named_modules():
+        if hasattr(module, 'ternary_weight'):
+            state[f'{name}.weight'] = module.ternary_weight.detach()
+    return state
+
+
+def rewrite(source, target, change):
+    """Change metadata and tensors of a file, with a checksum that fits."""
+    metadata, tensors = from_bytes(source.read_bytes())
+    for key in ('checksum', 'version'):
+        del metadata[key]
+    change(metadata, tensors)
+    target.write_bytes(to_bytes(tensors, metadata))
+    return str(target)
+
+
+def pair_with_shared_weight() -> nn.Module:
+    """Two names for one ternary conv, as in heads shared between levels."""
+    torch.manual_seed(0)
+    shared = nn.Conv2d(4, 6, 3)
+    model = nn.Module()
+    model.first = nn.Sequential(shared)
+    model.second = nn.Sequential(shared)
+    model.third = nn.Linear(3, 2)
+    from mmtern import Scope
+    convert(model, Scope(stem=True))
+    return model.eval()

@@ -1,0 +1,269 @@
+"""Bad files end in TernaryFileError with one sentence, never in a crash, a
+hang, much memory or a wrong tensor."""
+import json
+import pickle
+import random
+import tracemalloc
+
+import pytest
+import torch
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from mmtern.files import TernaryFileError, container, read_packed
+from mmtern.files.container import from_bytes
+from tests.test_files.samples import rewrite, save_toy, toy_model
+
+laws = settings(
+    max_examples=100, deadline=None, derandomize=True, database=None)
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+    # Both kinds of codes and byte planes occur in it.
+    path = tmp_path_factory.mktemp('good') / 'good.safetensors'
+    model = toy_model()
+    model.rpn_cls = torch.nn.Conv2d(64, 9, 3)
+    save_toy(path, model, predictions='int8')
+    model.stem = torch.nn.Conv2d(3, 64, 7)
+    save_toy(path, model, predictions='int8', force=True)
+    return path
+
+
+def check_refused(path, match=None):
+    with pytest.raises(TernaryFileError, match=match) as error:
+        read_packed(str(path))
+    message = str(error.value)
+    assert message.startswith(f'cannot read {str(path)!r}: ')
+    assert '\n' not in message and len(message) < 400
+
+
+def refused(data: bytes) -> bool:
+    try:
+        from_bytes(data)
+    except TernaryFileError:
+        return True
+    return False
+
+
+def test_truncated_at_every_fiftieth(good, tmp_path):
+    data = good.read_bytes()
+    path = tmp_path / 'short.safetensors'
+    for part in range(50):
+        path.write_bytes(data[:len(data) * part // 50])
+        check_refused(path)
+    path.write_bytes(data + b'\0')
+    check_refused(path, 'damaged')
+
+
+def test_one_flipped_bit_in_two_thousand_places(good):
+    data = bytearray(good.read_bytes())
+    places = random.Random(0).sample(range(8 * len(data)), 2000)
+    # And each bit of the length and around the checksum.
+    for place in places + list(range(8 * 200)):
+        data[place // 8] ^= 1 << place % 8
+        assert refused(bytes(data)), place
+        data[place // 8] ^= 1 << place % 8
+    assert not refused(bytes(data))
+
+
+def test_wrong_version(good, tmp_path, monkeypatch):
+    path = tmp_path / 'new.safetensors'
+    with monkeypatch.context() as context:
+        context.setattr(container, '_check_version', lambda _: None)
+        context.setattr(container, 'FORMAT_VERSION', 2)
+        rewrite(good, path, lambda metadata, tensors: None)
+    check_refused(path, 'format version 2, and this mmtern reads version 1')
+
+
+@pytest.mark.parametrize('data', [
+    b'',
+    b'\0' * 7,
+    b'\0' * 8,
+    b'\xff' * 64,
+    (10).to_bytes(8, 'little') + b'{}',
+    (2).to_bytes(8, 'little') + b'{}',
+    (2).to_bytes(8, 'little') + b'[]',
+    (4).to_bytes(8, 'little') + b'null',
+    (100000).to_bytes(8, 'little') + b'[' * 100000,
+    (3).to_bytes(8, 'little') + b'\xff\xfe\xfd',
+])
+def test_other_bytes(tmp_path, data):
+    path = tmp_path / 'other.safetensors'
+    path.write_bytes(data)
+    check_refused(path)
+
+
+@pytest.mark.parametrize('value', [
+    '', '7', 'null', '[]', '{}', '{"version": true}', '{"version": 1}',
+    '{"version": 1, "checksum": "00"}', '[' * 100000
+])
+def test_other_metadata(tmp_path, value):
+    path = tmp_path / 'other.safetensors'
+    save_file({'a': torch.zeros(2)}, str(path), {'mmtern': value})
+    check_refused(path)
+
+
+def test_a_plain_safetensors_file(tmp_path):
+    path = tmp_path / 'plain.safetensors'
+    save_file({'a': torch.zeros(2)}, str(path))
+    check_refused(path, 'not written by mmtern')
+
+
+def test_a_pickle_by_another_name(tmp_path):
+    path = tmp_path / 'pickle.safetensors'
+    torch.save(dict(state_dict=toy_model().state_dict()), path)
+    check_refused(path, 'no safetensors file')
+    path.write_bytes(pickle.dumps([1, 2]))
+    check_refused(path, 'no safetensors file')
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_packed(str(tmp_path / 'none.safetensors'))
+
+
+def _set(kind, name, value):
+
+    def change(metadata, tensors):
+        metadata[kind][name] = value
+
+    return change
+
+
+def _drop(name):
+    return lambda metadata, tensors: tensors.pop(name)
+
+
+def _tensor(name, value):
+    return lambda metadata, tensors: tensors.update({name: value})
+
+
+NECK, STEM, CLS = 'neck.weight', 'stem.weight', 'rpn_cls.weight'
+BOMB = zstandard.ZstdCompressor().compress(bytes(1 << 26))
+
+
+def _bytes(data):
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+LIES = dict(
+    other_shape=_set('ternary', NECK, [8, 9, 1, 1]),
+    swapped_shape=_set('ternary', NECK, [4, 16, 1, 1]),
+    huge_shape=_set('ternary', NECK, [8, 2**30]),
+    many_axes=_set('ternary', NECK, [2**30] * 10000),
+    negative=_set('ternary', NECK, [8, -8]),
+    zero=_set('ternary', NECK, [0, 8]),
+    no_shape=_set('ternary', NECK, 'x'),
+    real_shape=_set('ternary', NECK, [8, 8.0, 1, 1]),
+    boolean=_set('ternary', NECK, [8, True, 8]),
+    ghost=_set('ternary', 'ghost.weight', [8, 8]),
+    unlisted=lambda m, t: m['ternary'].pop(NECK),
+    no_scale=_drop(NECK + ':scale'),
+    short_scale=_tensor(NECK + ':scale', torch.ones(7)),
+    half_scale=_tensor(NECK + ':scale',
+                       torch.ones(8).half()),
+    nan_scale=_tensor(NECK + ':scale', torch.full((8, ), float('nan'))),
+    bad_scale=_tensor(NECK + ':scale', -torch.ones(8)),
+    bad_code=_tensor(NECK + ':codes', _bytes(b'\xaa' * 16)),
+    float_codes=_tensor(NECK + ':codes', torch.zeros(16)),
+    bomb=_tensor(NECK + ':codes', _bytes(BOMB)),
+    agreed_bomb=lambda m, t: (_tensor(NECK + ':codes', _bytes(BOMB))
+                              (m, t), _set('ternary', NECK, [8, 2**25])(m, t)),
+    cut_frame=lambda m, t: t.update({CLS + ':codes': t[CLS + ':codes'][:-1]}),
+    two_frames=lambda m, t: t.update(
+        {CLS + ':codes': torch.cat([t[CLS + ':codes']] * 2)}),
+    int8_shape=_set('int8', CLS, [9, 64, 3, 2]),
+    planes_shape=lambda m, t: m['planes'][STEM].update(shape=[64, 3, 7, 6]),
+    planes_huge=lambda m, t: m['planes'][STEM].update(shape=[2**31 - 1]),
+    planes_dtype=lambda m, t: m['planes'][STEM].update(dtype='float64'),
+    planes_kind=lambda m, t: m['planes'][STEM].update(dtype='object'),
+    planes_sizes=lambda m, t: m['planes'][STEM].update(sizes=[1, 2, 3]),
+    planes_negative=lambda m, t: m['planes'][STEM].update(
+        sizes=[-1, 1, 0, len(t[STEM + ':planes'])]),
+    planes_entry=_set('planes', STEM, 3),
+    extra_part=_tensor('x:codes', _bytes(b'abc')),
+    twice=lambda m, t: t.update({NECK: torch.zeros(8, 8, 1, 1)}),
+    bad_alias=lambda m, t: m['aliases'].update(a='nowhere'),
+    own_alias=lambda m, t: m['aliases'].update({NECK: NECK}),
+    alias_kind=lambda m, t: m['aliases'].update(a=[1]),
+    no_config=lambda m, t: m.pop('config'),
+    list_config=lambda m, t: m.update(config=['model']),
+    classes=lambda m, t: m['dataset_meta'].update(classes=[1]),
+    palette=lambda m, t: m['dataset_meta'].update(palette=[['r']]),
+    exact=lambda m, t: m.update(exact='yes'),
+    ternary_kind=lambda m, t: m.update(ternary=[NECK]),
+)
+
+
+@pytest.mark.parametrize('lie', LIES)
+def test_lies_with_a_valid_checksum(good, tmp_path, lie):
+    path = rewrite(good, tmp_path / 'lie.safetensors', LIES[lie])
+    tracemalloc.start()
+    try:
+        check_refused(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # bytes() objects of a bomb would show here.
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize('text', [
+    'import os', 'model = __import__("os").system("true")', 'x = y',
+    '_base_ = "/etc/x.py"', 'a = dict(b=open("x"))', 'a = dict(**b)',
+    'def f(): pass', 'a = [i for i in (1, )]', 'a = "{{ fileDirname }}"',
+    'a.b = 1', 'a = 1\nexec("2")', 'a = lambda: 0', 'a = (', 'a = f"{b}"',
+    'a = ' + '[' * 5000, '\0', 'a = dict(1)', 'a, b = 1, 2'
+])
+def test_config_text_with_anything_but_literals(good, tmp_path, text):
+    path = rewrite(good, tmp_path / 'code.safetensors',
+                   lambda metadata, _: metadata.update(config=text))
+    check_refused(path, 'plain literals')
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(
+        st.text(), children, max_size=4),
+    max_leaves=10)
+
+
+@laws
+@given(data=st.data())
+def test_any_change_of_the_metadata(good, tmp_path_factory, data):
+    """Read as before, or refused."""
+    before = read_packed(str(good)).state_dict
+
+    def change(metadata, tensors):
+        node = metadata
+        while isinstance(node, dict) and node:
+            key = data.draw(st.sampled_from(sorted(node)))
+            if not isinstance(node[key],
+                              (dict, list)) or data.draw(st.booleans()):
+                node[key] = data.draw(json_values)
+                return
+            node = node[key]
+
+    path = tmp_path_factory.mktemp('x') / 'x.safetensors'
+    rewrite(good, path, change)
+    try:
+        after = read_packed(str(path)).state_dict
+    except TernaryFileError as error:
+        assert '\n' not in str(error)
+        return
+    # A shape may be told in another way; its rows and values stay.
+    for name in before.keys() & after.keys():
+        assert torch.equal(after[name].flatten(), before[name].flatten())
+        assert after[name].shape[:1] == before[name].shape[:1]
+
+
+@laws
+@given(data=st.binary(max_size=300), header=st.booleans())
+def test_any_bytes(data, header):
+    if header:
+        text = json.dumps({'__metadata__': {'mmtern': '{"version": 1}'}})
+        data = len(text).to_bytes(8, 'little') + text.encode() + data
+    assert refused(data)
