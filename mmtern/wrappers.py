@@ -15,7 +15,6 @@ from torch import nn
 from .convert import convert_from_config
 from .files import refuse_other_files
 
-
 WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
 
 
@@ -32,6 +31,7 @@ def _build_ternary(wrapped: Union[str, type, None],
                          f'{name!r}: this config is ternary already')
     module = MODELS.build(dict(cfg, type=wrapped))
     report = convert_from_config(module, ternary)
+    refuse_other_files(module)
     print_log(f'Ternary {name}: {report}', logger='current')
     return module
 

@@ -32,7 +32,12 @@ def load_from_packed(filename: str,
     if isinstance(map_location, str) and map_location != 'cpu':
         for name, tensor in state_dict.items():
             state_dict[name] = tensor.to(map_location)
-    state_dict._metadata = {'': {_ORIGIN: filename}}
+    modules = {name.rpartition('.')[0] for name in state_dict} | {''}
+    for name in list(modules):
+        while '.' in name:
+            name = name.rpartition('.')[0]
+            modules.add(name)
+    state_dict._metadata = {name: {_ORIGIN: filename} for name in modules}
     meta = dict(cfg=packed.config, dataset_meta=packed.dataset_meta)
     return dict(meta=meta, state_dict=state_dict)
 
@@ -47,8 +52,7 @@ def _check_fit(module: nn.Module, state_dict: Dict[str, Any], prefix: str,
                local_metadata: Dict[str, Any], strict: bool,
                missing_keys: List[str], unexpected_keys: List[str],
                error_msgs: List[str]) -> None:
-    metadata = getattr(state_dict, '_metadata', None) or {}
-    origin = metadata.get('', {}).get(_ORIGIN)
+    origin = local_metadata.get(_ORIGIN)
     if origin is None:
         return
     own = {prefix + k: v for k, v in module.state_dict().items()}
