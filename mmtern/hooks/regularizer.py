@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from ..layers import TernaryWeight
 from ..ops import cosine_distance
+from .checks import check_alone, is_count, is_number
 from .schedule import to_iterations, unwrapped_ternary_layers
 
 SHAPES = ('linear', 'constant')
@@ -43,12 +44,14 @@ class TernaryRegularizerHook(Hook):
                  end: Optional[int] = None,
                  shape: str = 'linear',
                  by_epoch: bool = True) -> None:
-        if not loss_weight >= 0:
+        if not (is_number(loss_weight) and loss_weight >= 0):
+            raise ValueError('loss_weight must be a number >= 0, but got '
+                             f'{loss_weight!r}')
+        if not (is_count(begin) and
+                (end is None or is_count(end) and end > begin)):
             raise ValueError(
-                f'loss_weight must be >= 0, but got {loss_weight!r}')
-        if begin < 0 or (end is not None and end <= begin):
-            raise ValueError('begin and end must satisfy 0 <= begin < end, '
-                             f'but got begin={begin}, end={end}')
+                'begin and end must be whole numbers with 0 <= begin < end, '
+                f'but got begin={begin!r}, end={end!r}')
         if shape not in SHAPES:
             raise ValueError(
                 f'shape must be one of {SHAPES}, but got {shape!r}')
@@ -61,6 +64,7 @@ class TernaryRegularizerHook(Hook):
         self._handle = None
 
     def before_train(self, runner: Runner) -> None:
+        check_alone(runner, self)
         self._runner = runner
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
         begin, end = self._span(runner)

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from ..convert import ternary_layers
 from ..layers import TernaryWeight
+from .checks import check_alone, is_count, is_number
 from .surroundings import refuse_sharded, warn_of_averaging
 
 
@@ -71,11 +72,13 @@ class TernaryScheduleHook(Hook):
                  by_epoch: bool = True) -> None:
         starts = begin.values() if isinstance(begin, dict) else [begin]
         for start in starts:
-            if not isinstance(start, int) or start < 0:
+            if not is_count(start):
                 raise ValueError(
                     f'begin must be a whole number >= 0, or a dict of them, '
                     f'but got {begin!r}')
-        if len(temperature) != 2 or min(temperature) < 0:
+        if not (isinstance(temperature, (list, tuple)) and
+                len(temperature) == 2 and all(
+                    is_number(t) and t >= 0 for t in temperature)):
             raise ValueError(
                 'temperature must hold two numbers >= 0, at the begin and '
                 f'the end of the ternary phase, but got {temperature!r}')
@@ -87,6 +90,7 @@ class TernaryScheduleHook(Hook):
         self._last_checkpoint: Optional[str] = None
 
     def before_train(self, runner: Runner) -> None:
+        check_alone(runner, self)
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
         warn_of_averaging(runner)
         self._begins = {

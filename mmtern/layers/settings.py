@@ -49,13 +49,16 @@ class TernarySettings:
         _check_choice('threshold', self.threshold, THRESHOLDS)
         _check_choice('scale', self.scale, SCALES + LEARNED_SCALES)
         _check_choice('forward', self.forward, FORWARDS)
+        _check_number('min_sparsity', self.min_sparsity)
         check_min_sparsity(self.min_sparsity)
+        _check_number('floor', self.floor)
         if not 0.0 <= self.floor <= 1.0:
             raise ValueError(f'floor must lie in [0, 1], but got {self.floor}')
         if self.forward == 'soft' and self.scale in LEARNED_SCALES:
             raise ValueError(
                 f"forward='soft' takes a scale of {SCALES}, but got "
                 f'scale={self.scale!r}')
+        _check_number('refresh_interval', self.refresh_interval)
         if not self.refresh_interval >= 1:
             raise ValueError('refresh_interval must be at least 1 step, but '
                              f'got {self.refresh_interval}')
@@ -70,3 +73,8 @@ def _check_choice(name: str, value: str, accepted: tuple) -> None:
     if value not in accepted:
         raise ValueError(
             f'{name} must be one of {accepted}, but got {value!r}')
+
+
+def _check_number(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f'{name} must be a number, but got {value!r}')
