@@ -12,7 +12,7 @@ from mmtern.files.trained import build_trained
 from mmtern.launch import fail, load_config, require_file
 
 PACKED_ONLY = ('encoding', 'dtype', 'predictions')
-ONNX_ONLY = ('weights', 'input_size', 'dynamic')
+ONNX_ONLY = ('weights', 'input_size')
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,10 +53,8 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
-        help='pixels of a padded input image, multiples of 32 (default: from '
-        'the config\'s test pipeline)')
-    onnx.add_argument(
-        '--dynamic', action='store_true', help='take images of any size')
+        help='the one size of padded images to take, multiples of 32 pixels '
+        '(default: any size)')
     args = parser.parse_args()
     args.launcher = 'none'
     args.local_rank = 0
