@@ -9,7 +9,6 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, init_default_scope
 
 from mmtern import TernaryScheduleHook, ternary_layers
-
 from .small_detectors import images
 
 ROOT = Path(__file__).parent.parent / 'configs'

@@ -12,8 +12,7 @@ import torch
 from mmengine.config import Config
 
 import mmtern  # noqa: F401  (allows the types of its checkpoints)
-from mmtern.resume import (is_whole, latest_whole_checkpoint,
-                           set_resume)
+from mmtern.resume import is_whole, latest_whole_checkpoint, set_resume
 
 REPOSITORY = Path(__file__).parent.parent
 

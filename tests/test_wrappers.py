@@ -11,7 +11,6 @@ from torch import nn
 
 from mmtern import ternary_layers
 from mmtern.layers import ternarizer
-
 from .small_detectors import (build, images, loss_of, small_faster_rcnn,
                               small_retinanet, ternary_twin)
 

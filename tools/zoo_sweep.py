@@ -8,11 +8,10 @@ a table (Markdown, and JSON beside it).
 """
 import argparse
 import json
+import multiprocessing
 import os
 import os.path as osp
 import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List
@@ -21,6 +20,7 @@ import mmdet
 import mmengine
 import torch
 from rich.progress import track
+from zoo.check import check
 from zoo.choose import choose, zoo_root
 from zoo.table import markdown, verdict
 
@@ -45,20 +45,23 @@ def parse_args() -> argparse.Namespace:
         help='Markdown table; the JSON gets the same name')
     parser.add_argument(
         '--timeout', type=float, default=300, help='seconds a config')
-    parser.add_argument('--one', metavar='RECORD', help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def run_one(config: str, path: str) -> None:
+def run_one(config: str, folder: str) -> None:
     """In the process of one config: check it, write its record to
-    ``path``."""
-    from zoo.check import check
+    ``folder``."""
+    log = os.open(osp.join(folder, 'log'), os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    # Some configs name their teachers relative to mmdet's root.
+    os.chdir(zoo_root())
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
     record: Dict[str, Any] = dict(config=config, stage='float')
 
     def save() -> None:
-        Path(path).write_text(json.dumps(record))
+        Path(folder, 'record.json').write_text(json.dumps(record))
 
     save()
     try:
@@ -71,54 +74,54 @@ def start(config: str, timeout: float) -> Dict[str, Any]:
     """Check a config in a process of its own; its record, however it
     ends."""
     with tempfile.TemporaryDirectory() as folder:
-        path = osp.join(folder, 'record.json')
-        command = [
-            sys.executable,
-            osp.abspath(__file__), config, '--one', path
-        ]
-        environment = dict(os.environ)
-        environment['PYTHONPATH'] = os.pathsep.join(
-            [ROOT, os.environ.get('PYTHONPATH', '')])
-        log = osp.join(folder, 'log')
+        # A fork server has imported everything once.
+        context = multiprocessing.get_context('forkserver')
+        process = context.Process(target=run_one, args=(config, folder))
+        process.start()
+        process.join(timeout)
         reason = ''
-        with open(log, 'w') as output:
-            try:
-                # Some configs name teachers relative to mmdet's root.
-                code = subprocess.run(
-                    command,
-                    cwd=zoo_root(),
-                    env=environment,
-                    stdout=output,
-                    stderr=output,
-                    timeout=timeout).returncode
-                if code:
-                    reason = f'the process ended with status {code}: '
-                    reason += _last_line(log)
-            except subprocess.TimeoutExpired:
-                reason = f'no result after {timeout:g} s'
+        if process.is_alive():
+            process.kill()
+            process.join()
+            reason = f'no result after {timeout:g} s'
+        elif process.exitcode:
+            reason = (f'the process ended with status {process.exitcode}: '
+                      f'{_last_line(osp.join(folder, "log"))}')
         record = dict(config=config, stage='float')
-        if osp.exists(path):
-            record = json.loads(Path(path).read_text())
+        path = Path(folder, 'record.json')
+        if path.exists():
+            record = json.loads(path.read_text())
         if reason and record['stage'] != 'done':
             record.setdefault('reason', reason)
         return record
 
 
 def _last_line(path: str) -> str:
-    lines = Path(path).read_text(errors='replace').strip().splitlines()
+    text = Path(path).read_text(errors='replace') if osp.exists(path) else ''
+    lines = text.strip().splitlines()
     return lines[-1][:160] if lines else 'no output'
 
 
 def main() -> None:
     args = parse_args()
-    if args.one:
-        run_one(args.configs[0], args.one)
-        return
-    folders = [[config] for config in args.configs] or choose()
-    # Named configs renew their rows in an existing table.
-    old = Path(args.out).with_suffix('.json')
-    records = (
-        json.loads(old.read_text()) if args.configs and old.exists() else [])
+    if args.configs:
+        # Named configs renew their rows in an existing table.
+        old = Path(args.out).with_suffix('.json')
+        records = json.loads(old.read_text()) if old.exists() else []
+        sweep([[config] for config in args.configs], records, args)
+    else:
+        sweep(choose(), [], args)
+
+
+def sweep(folders: List[List[str]], records: List[Dict[str, Any]],
+          args: argparse.Namespace) -> None:
+    """Check the first config of each folder, the next where its float model
+    does not run; ``records`` are rows to keep."""
+    multiprocessing.set_forkserver_preload(['zoo.check'])
+    # The fork server takes its module path from the environment.
+    os.environ['PYTHONPATH'] = os.pathsep.join(
+        [ROOT, osp.join(ROOT, 'tools'),
+         os.environ.get('PYTHONPATH', '')])
     for candidates in track(folders, 'Sweeping the zoo'):
         for config in candidates:
             record = start(config, args.timeout)

@@ -9,8 +9,8 @@ pytest.importorskip('jinja2')
 
 from mmtern.report import write_report  # noqa: E402
 from mmtern.report.work_dir import WorkDir  # noqa: E402
-from .work_dirs import train_rows, val_rows, write_images  # noqa: E402
-from .work_dirs import write_scalars, write_work_dirs  # noqa: E402
+from .work_dirs import (train_rows, val_rows, write_images,  # noqa: E402
+                        write_scalars, write_work_dirs)
 
 FIGURES = ['ap', 'loss', 'regularizer', 'statistics', 'overview', 'detail']
 # Drawn by plotly once its script ran.

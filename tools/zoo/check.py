@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmtern import Scope, survey, ternary_layers
-
 from .inputs import predict_batch, seed, train_batch
 
 # Pixels: most detectors do with the first, some need the second (SSD).
@@ -32,7 +31,11 @@ def check(path: str, record: Dict[str, Any], save) -> None:
     # What a runner tells warm-ups in losses and preprocessors.
     MessageHub.get_current_instance().update_info_dict(
         dict(iter=0, epoch=0, max_iters=1000, max_epochs=1))
-    model = offline(Config.fromfile(path)).model
+    try:
+        model = offline(Config.fromfile(path)).model
+    except Exception as error:  # a package that mmdet does not require
+        record['reason'] = _sentence(error)
+        return
     for side in SIDES:
         record.update(stage='float', side=side)
         save()

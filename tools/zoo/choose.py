@@ -44,9 +44,11 @@ def choose() -> List[List[str]]:
     configs = zoo_root() / 'configs'
     chosen = []
     for folder in sorted(p for p in configs.iterdir() if p.is_dir()):
-        names = sorted((f.name for f in folder.glob('*.py')
-                        if 'tta' not in f.stem and folder.name not in NO_MODELS),
-                       key=lambda name: _rank(folder.name, name))
+        if folder.name in NO_MODELS:
+            continue
+        names = sorted(
+            (f.name for f in folder.glob('*.py') if 'tta' not in f.stem),
+            key=lambda name: _rank(folder.name, name))
         kinds = {}
         for name in names:
             # cascade-rpn_faster-rcnn of cascade-rpn_faster-rcnn_r50-...

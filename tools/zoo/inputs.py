@@ -3,8 +3,7 @@ from typing import Any, Iterator
 
 import numpy as np
 import torch
-from mmdet.testing import (demo_mm_inputs, demo_mm_proposals,
-                           demo_track_inputs)
+from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
 from mmengine.config import ConfigDict
 
 # Detectors that train on pairs of frames; the other trackers train their

@@ -25,8 +25,8 @@ def markdown(records: List[Dict[str, Any]], versions: str) -> str:
         'whose float model runs on the test machine are built, loaded '
         'strictly from float weights, trained for a step and run as ternary '
         'detectors. The sweep takes the smallest config of each of the '
-        f'{len(folders)} model folders in the installed mmdet (a second kind of '
-        'model where the float model of the first does not run); in '
+        f'{len(folders)} model folders in the installed mmdet (a second kind '
+        'of model where the float model of the first does not run); in '
         f'{len(folders - run_folders)} of them no float model runs there.',
         '',
         f'`python tools/zoo_sweep.py` wrote this table; {versions}.', '',
