@@ -6,11 +6,23 @@ from typing import Optional, Sequence
 from mmcv.cnn.bricks import wrappers
 from torch import nn
 
-# Last layers of mmdet's heads (retina_cls, rpn_reg, fc_cls, conv_centerness,
-# multi_level_conv_obj.0, cls_branches.3, ...), not the towers before them
-# (cls_convs.0, reg_fcs.1).
-PREDICTIONS = (r'(?:^|[._])(?:cls|reg|obj|iou|pred|score|logits|centerness|'
-               r'offset)(?:_(?!convs|fcs)[a-z]+)*(?:\.\d+)*$')
+# What the last layers of mmdet's heads are named after, at the end of a name
+# like retina_cls, fc_reg, multi_level_conv_obj.0 or cls_branches.3, but not
+# of the towers before them (cls_convs.0.conv, reg_fcs.1). Beside scores and
+# boxes: offsets of deformable layers, kernels of dynamic ones, mask
+# coefficients.
+PREDICTED = ('cls', 'reg', 'obj', 'iou', 'pred', 'score', 'logits',
+             'centerness', 'offsets?', 'loc', 'shape', 'wh', 'heatmap',
+             'pts_(?:init|refine)_out', 'controller', 'kernel', 'coeff',
+             'mask_list', 'segm_conv', 'content_encoder')
+PREDICTIONS = '|'.join((
+    rf'(?:^|[._])(?:{"|".join(PREDICTED)})'
+    r'(?:_(?!convs|fcs)[a-z]+)*(?:\.\d+)*$',
+    # SSD's heads are lists of Sequentials.
+    r'(?:cls|reg)_convs\.\d+\.\d+$',
+    # CornerNet's end in a ConvModule: tl_heat.0.1.conv.
+    r'_(?:heat|emb|off|shift|offset)(?:\.\d+)+\.conv$',
+))
 # Large fully connected layers of mmdet's RoI heads.
 FULLY_CONNECTED = r'fcs\.\d+$'
 STEM = r'(?:^|\.)stem(?:\.|$)'

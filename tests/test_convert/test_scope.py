@@ -12,7 +12,11 @@ CONV, LINEAR = nn.Conv2d(8, 8, 3), nn.Linear(8, 8)
     'bbox_head.retina_cls', 'bbox_head.retina_reg', 'rpn_head.rpn_reg',
     'bbox_head.conv_centerness', 'bbox_head.multi_level_conv_obj.0',
     'bbox_head.cls_branches.3', 'bbox_head.atss_iou',
-    'roi_head.mask_head.conv_logits', 'neck.conv_offset'
+    'roi_head.mask_head.conv_logits', 'neck.conv_offset',
+    'encoder.layers.0.attn.sampling_offsets', 'bbox_head.wh_head.2',
+    'bbox_head.cls_convs.5.0', 'bbox_head.tl_heat.0.1.conv',
+    'bbox_head.reppoints_pts_refine_out', 'mask_head.conv_mask_list_x.3',
+    'bbox_head.rtm_kernel.0', 'bbox_head.controller', 'bbox_head.conv_coeff'
 ])
 def test_prediction_layers_stay(name):
     assert Scope().reason_to_leave(name, CONV) == 'prediction'
@@ -21,7 +25,10 @@ def test_prediction_layers_stay(name):
 
 @pytest.mark.parametrize('name', [
     'backbone.layer1.0.conv1', 'bbox_head.cls_convs.0.conv',
-    'bbox_head.reg_convs.3.conv', 'rpn_head.rpn_conv', 'neck.fpn_convs.2.conv'
+    'bbox_head.reg_convs.3.conv', 'rpn_head.rpn_conv',
+    'neck.fpn_convs.2.conv', 'bbox_head.kernel_convs.0.1.conv',
+    'bbox_head.cls_convs.0.1.conv', 'bbox_head.reppoints_pts_init_conv',
+    'mask_head.protonet.4', 'bbox_head.vfnet_reg_conv.conv'
 ])
 def test_towers_become_ternary(name):
     assert Scope().reason_to_leave(name, CONV) is None
