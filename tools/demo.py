@@ -69,7 +69,7 @@ def train(config: str, work_dir: str, epochs: int, *options: str) -> float:
     columns = (TextColumn('{task.description:34}'), BarColumn(),
                TextColumn('{task.percentage:3.0f}%'), TimeElapsedColumn(),
                TimeRemainingColumn())
-    with open(log_path, 'w') as log, Progress(*columns) as progress:
+    with open(log_path, 'w', buffering=1) as log, Progress(*columns) as progress:
         task = progress.add_task(
             osp.splitext(osp.basename(config))[0], total=1.0)
         process = subprocess.Popen(
@@ -84,6 +84,13 @@ def train(config: str, work_dir: str, epochs: int, *options: str) -> float:
                 epoch, batch, length = map(int, step.groups())
                 done = (epoch - 1 + batch / length) / epochs
                 progress.update(task, completed=done)
+                if not progress.console.is_terminal and batch == length:
+                    # Where a bar cannot move, a line an epoch.
+                    spent = time.time() - started
+                    print(
+                        f'{work_dir}: epoch {epoch}/{epochs}, about '
+                        f'{spent * (1 / done - 1):.0f} s left',
+                        flush=True)
         progress.update(task, completed=1.0)
     if process.wait():
         fail(f'training {config} failed, see {log_path}')
