@@ -92,8 +92,10 @@ def save_onnx(model: nn.Module,
     found = sum(size.layers for size in sizes)
     expected = len({id(x.weight) for x in ternary_layers(model).values()})
     if weights != 'float' and found < expected:
-        notes.append(f'{expected - found} of {expected} ternary layers stay '
-                     'float: they are small, or have two scales a channel')
+        notes.append(
+            f'{expected - found} of {expected} ternary layers stay '
+            'float: they are small, equal to another or have two scales a '
+            'channel')
     return OnnxSizeTable(sizes, notes)
 
 
