@@ -69,7 +69,8 @@ def train(config: str, work_dir: str, epochs: int, *options: str) -> float:
     columns = (TextColumn('{task.description:34}'), BarColumn(),
                TextColumn('{task.percentage:3.0f}%'), TimeElapsedColumn(),
                TimeRemainingColumn())
-    with open(log_path, 'w', buffering=1) as log, Progress(*columns) as progress:
+    with open(
+            log_path, 'w', buffering=1) as log, Progress(*columns) as progress:
         task = progress.add_task(
             osp.splitext(osp.basename(config))[0], total=1.0)
         process = subprocess.Popen(
