@@ -1,6 +1,7 @@
 # What the small data sets share: COCO annotations, images brought to
 # 320 x 240, batches of 8. No workers: they would take the cores of a CPU
-# training, and reading takes one hundredth of its time. A child names data_root, classes and files.
+# training, and reading takes a hundredth of its time. A child names data_root,
+# classes and files.
 dataset_type = 'CocoDataset'
 backend_args = None
 scale = (320, 240)
