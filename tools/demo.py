@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
         '--epochs',
         nargs=2,
         type=int,
-        default=[24, 12],
+        default=[18, 9],
         metavar=('FLOAT', 'TERNARY'),
         help='epochs of the two trainings')
     args = parser.parse_args()
