@@ -18,8 +18,8 @@ from .files import refuse_other_files
 WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
 
 
-def _build_ternary(wrapped: Union[str, type, None],
-                   ternary: Optional[Dict[str, Any]],
+def _build_ternary(wrapped: Union[str, type,
+                                  None], ternary: Optional[Dict[str, Any]],
                    cfg: Dict[str, Any]) -> nn.Module:
     name = getattr(wrapped, '__name__', wrapped)
     if wrapped is None:

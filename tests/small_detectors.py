@@ -15,8 +15,7 @@ def small_retinanet(**backbone) -> ConfigDict:
     model.backbone.update(base_channels=8, init_cfg=None, **backbone)
     model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
     model.bbox_head.update(
-        in_channels=16, feat_channels=16, stacked_convs=1,
-        num_classes=CLASSES)
+        in_channels=16, feat_channels=16, stacked_convs=1, num_classes=CLASSES)
     return model
 
 

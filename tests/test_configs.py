@@ -57,10 +57,13 @@ def test_keys_and_shapes_are_the_float_twins(name):
     with torch.device('meta'):
         ternary, floating = MODELS.build(cfg.model), MODELS.build(twin)
     assert type(ternary) is type(floating)
-    assert {k: v.shape
-            for k, v in ternary.state_dict().items()
-            } == {k: v.shape
-                  for k, v in floating.state_dict().items()}
+    assert {
+        k: v.shape
+        for k, v in ternary.state_dict().items()
+    } == {
+        k: v.shape
+        for k, v in floating.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize('name', TERNARY)

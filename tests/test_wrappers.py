@@ -60,8 +60,8 @@ def test_a_shared_head_is_ternarized_once_a_step(monkeypatch):
     detector = build(ternary_twin(small_retinanet())).train()
     calls = []
     project = ternarizer.project
-    monkeypatch.setattr(
-        ternarizer, 'project', lambda *args: calls.append(1) or project(*args))
+    monkeypatch.setattr(ternarizer, 'project',
+                        lambda *args: calls.append(1) or project(*args))
     # Two forward passes and backwards before one step: accumulation.
     for _ in range(2):
         loss_of(detector, images()).backward()
@@ -97,13 +97,12 @@ def test_semi_supervised_teacher_follows_its_student():
     def step():
         batch = images()
         for sample in batch['data_samples']:
-            sample.set_metainfo(
-                dict(homography_matrix=torch.eye(3).numpy()))
+            sample.set_metainfo(dict(homography_matrix=torch.eye(3).numpy()))
         branches = ('sup', 'unsup_teacher', 'unsup_student')
-        loss_of(
-            detector,
-            {key: dict.fromkeys(branches, batch[key])
-             for key in batch}).backward()
+        loss_of(detector, {
+            key: dict.fromkeys(branches, batch[key])
+            for key in batch
+        }).backward()
 
     hook = MeanTeacherHook()
     hook.momentum_update(detector, 1.0)  # as before training
@@ -185,8 +184,8 @@ def test_frozen_stages_and_norm_eval():
 def test_gradient_checkpointing_changes_no_gradient():
     results = []
     for with_cp in (False, True):
-        detector = build(
-            ternary_twin(small_retinanet(with_cp=with_cp))).train()
+        detector = build(ternary_twin(
+            small_retinanet(with_cp=with_cp))).train()
         loss_of(detector, images()).backward()
         results.append(gradients(detector))
     plain, checkpointed = results
@@ -210,14 +209,17 @@ def without(key):
 
 @pytest.mark.parametrize('model, message', [
     (nested, "ternary layers already.*'backbone.layer1.*wrap it once"),
-    (lambda: ConfigDict(ternary_twin(small_retinanet()),
-                        wrapped='TernDetector'),
+    (lambda: ConfigDict(
+        ternary_twin(small_retinanet()), wrapped='TernDetector'),
      "wrapped.*float model.*'TernDetector'.*ternary already"),
     (lambda: without('wrapped'), "wrapped must name.*wrapped='RetinaNet'"),
     (lambda: ConfigDict(
-        type='TernNeck', wrapped='ChannelMapper', in_channels=[8],
-        out_channels=8, num_outs=1, ternary=dict(exclude=['convs'])),
-     'no layer of ChannelMapper is left'),
+        type='TernNeck',
+        wrapped='ChannelMapper',
+        in_channels=[8],
+        out_channels=8,
+        num_outs=1,
+        ternary=dict(exclude=['convs'])), 'no layer of ChannelMapper is left'),
     (lambda: ConfigDict(type='TernNeck', wrapped='DetDataPreprocessor'),
      'no layer of DetDataPreprocessor.*0 layers'),
     (lambda: ternary_twin(small_retinanet(), include=['bakbone']),

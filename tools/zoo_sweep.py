@@ -13,11 +13,10 @@ import os
 import os.path as osp
 import resource
 import tempfile
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, Dict, List
 
-import mmdet
-import mmengine
 import torch
 from rich.progress import track
 from zoo.check import check
@@ -28,6 +27,10 @@ ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # Address space of one check, bytes: a config that needs more must not take
 # the machine down.
 MEMORY = 12 * 2**30
+# What the table tells the versions of: the frameworks, and packages that some
+# of mmdet's models ask for beside them.
+PACKAGES = ('mmdet', 'mmengine', 'mmcv', 'torch', 'lap', 'skimage',
+            'mmpretrain', 'timm', 'transformers')
 
 
 def parse_args() -> argparse.Namespace:
@@ -129,8 +132,9 @@ def sweep(folders: List[List[str]], records: List[Dict[str, Any]],
                 [x for x in records if x['config'] != config] + [record],
                 key=lambda x: x['config'])
             result = verdict(record)
-            print(f'{result:11s} {config} {record.get("reason", "")}',
-                  flush=True)
+            print(
+                f'{result:11s} {config} {record.get("reason", "")}',
+                flush=True)
             # Each time: an interrupted sweep leaves what it has.
             write(args.out, records)
             if result != 'float fails':
@@ -139,8 +143,9 @@ def sweep(folders: List[List[str]], records: List[Dict[str, Any]],
 
 def write(path: str, records: List[Dict[str, Any]]) -> None:
     """Markdown to ``path``, JSON beside it."""
-    versions = (f'mmdet {mmdet.__version__}, mmengine '
-                f'{mmengine.__version__}, torch {torch.__version__}')
+    installed = packages_distributions()
+    names = [installed[name][0] for name in PACKAGES if name in installed]
+    versions = ', '.join(f'{name} {version(name)}' for name in names)
     Path(path).write_text(markdown(records, versions))
     Path(path).with_suffix('.json').write_text(json.dumps(records, indent=1))
 

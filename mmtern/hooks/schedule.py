@@ -76,9 +76,9 @@ class TernaryScheduleHook(Hook):
                 raise ValueError(
                     f'begin must be a whole number >= 0, or a dict of them, '
                     f'but got {begin!r}')
-        if not (isinstance(temperature, (list, tuple)) and
-                len(temperature) == 2 and all(
-                    is_number(t) and t >= 0 for t in temperature)):
+        if not (isinstance(temperature,
+                           (list, tuple)) and len(temperature) == 2
+                and all(is_number(t) and t >= 0 for t in temperature)):
             raise ValueError(
                 'temperature must hold two numbers >= 0, at the begin and '
                 f'the end of the ternary phase, but got {temperature!r}')

@@ -18,8 +18,7 @@ def net(**layers) -> nn.Sequential:
 
 
 def plain() -> nn.Sequential:
-    return net(
-        first=nn.Conv2d(8, 6, 3, bias=False), second=nn.Conv2d(6, 4, 1))
+    return net(first=nn.Conv2d(8, 6, 3, bias=False), second=nn.Conv2d(6, 4, 1))
 
 
 def test_only_the_class_changes():
@@ -65,8 +64,7 @@ def test_shared_modules_stay_shared():
 
 def test_tied_weights_share_their_ternary_weight():
     model = net(
-        one=nn.Conv2d(8, 8, 1, bias=False),
-        two=nn.Conv2d(8, 8, 1, bias=False))
+        one=nn.Conv2d(8, 8, 1, bias=False), two=nn.Conv2d(8, 8, 1, bias=False))
     model.two.weight = model.one.weight
     convert(model)
     assert model.one.ternarizer is model.two.ternarizer
@@ -113,10 +111,10 @@ def test_report_names_all_that_is_left_and_why():
     assert [x.name for x in report.ternary] == ['conv']
     assert {x.name: x.reason for x in report.left} == LEFT
     matrices = [p for p in model.parameters() if p.dim() >= 2]
-    assert sum(x.weights for x in report.layers) == sum(
-        p.numel() for p in matrices)
-    assert report.ternary_share == pytest.approx(
-        64 / sum(p.numel() for p in matrices))
+    assert sum(x.weights for x in report.layers) == sum(p.numel()
+                                                        for p in matrices)
+    assert report.ternary_share == pytest.approx(64 / sum(p.numel()
+                                                          for p in matrices))
     text = ' '.join(str(report).split())
     for name, reason in LEFT.items():
         assert name in text.replace(' ', '') or name in text

@@ -25,18 +25,18 @@ def test_prediction_layers_stay(name):
 
 @pytest.mark.parametrize('name', [
     'backbone.layer1.0.conv1', 'bbox_head.cls_convs.0.conv',
-    'bbox_head.reg_convs.3.conv', 'rpn_head.rpn_conv',
-    'neck.fpn_convs.2.conv', 'bbox_head.kernel_convs.0.1.conv',
-    'bbox_head.cls_convs.0.1.conv', 'bbox_head.reppoints_pts_init_conv',
-    'mask_head.protonet.4', 'bbox_head.vfnet_reg_conv.conv'
+    'bbox_head.reg_convs.3.conv', 'rpn_head.rpn_conv', 'neck.fpn_convs.2.conv',
+    'bbox_head.kernel_convs.0.1.conv', 'bbox_head.cls_convs.0.1.conv',
+    'bbox_head.reppoints_pts_init_conv', 'mask_head.protonet.4',
+    'bbox_head.vfnet_reg_conv.conv'
 ])
 def test_towers_become_ternary(name):
     assert Scope().reason_to_leave(name, CONV) is None
 
 
-@pytest.mark.parametrize('name', [
-    'roi_head.bbox_head.shared_fcs.0', 'roi_head.bbox_head.1.cls_fcs.0'
-])
+@pytest.mark.parametrize(
+    'name',
+    ['roi_head.bbox_head.shared_fcs.0', 'roi_head.bbox_head.1.cls_fcs.0'])
 def test_fully_connected_layers_of_roi_heads_become_ternary(name):
     assert Scope().reason_to_leave(name, LINEAR) is None
 

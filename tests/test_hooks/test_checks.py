@@ -11,8 +11,7 @@ from ..toy import ToyModel, toy_runner
 @pytest.mark.parametrize('build, kwargs, message', [
     (TernaryScheduleHook, dict(temperature=5), 'temperature.*two.*got 5'),
     (TernaryScheduleHook, dict(temperature=('a', 1)), "temperature.*'a'"),
-    (TernaryScheduleHook, dict(temperature=(0, math.nan)),
-     'temperature.*nan'),
+    (TernaryScheduleHook, dict(temperature=(0, math.nan)), 'temperature.*nan'),
     (TernaryScheduleHook, dict(begin='2'), "begin.*whole number.*'2'"),
     (TernaryScheduleHook, dict(begin=True), 'begin.*whole number.*True'),
     (TernaryRegularizerHook, dict(loss_weight='1e-3'),
@@ -42,8 +41,7 @@ def test_a_hook_needs_a_ternary_model(tmp_path, hook):
         runner.train()
 
 
-@pytest.mark.parametrize('hook',
-                         [TernaryScheduleHook, TernaryRegularizerHook])
+@pytest.mark.parametrize('hook', [TernaryScheduleHook, TernaryRegularizerHook])
 def test_phases_must_not_overlap(tmp_path, hook):
     runner = toy_runner(tmp_path, [hook(), hook(begin=1)])
     with pytest.raises(ValueError, match=f'{hook.__name__} once.*2.*overlap'):

@@ -3,8 +3,7 @@ import copy
 import math
 import re
 import traceback
-from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, List, Set
+from typing import Any, Dict, Iterable, List, Set
 
 import torch
 from mmdet.registry import MODELS
@@ -12,16 +11,14 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mmtern import Scope, survey, ternary_layers
 from .inputs import predict_batch, seed, train_batch
+from .watch import latent_weights_unused, three_values
 
 # Pixels: most detectors do with the first, some need the second (SSD).
 SIDES = (128, 320)
 PROPOSALS = 50
-COMPUTE = ('conv2d', 'linear', 'matmul', 'mm', 'bmm', 'einsum',
-           'multi_head_attention_forward')
 
 
 def check(path: str, record: Dict[str, Any], save) -> None:
@@ -67,9 +64,9 @@ def offline(cfg: Config) -> Config:
 
 
 def _strip(node: Any) -> None:
-    for key, value in (
-            list(node.items()) if isinstance(node, dict) else
-            list(enumerate(node)) if isinstance(node, list) else ()):
+    for key, value in (list(node.items()) if isinstance(node, dict) else
+                       list(enumerate(node)) if isinstance(node, list) else
+                       ()):
         if isinstance(value, dict) and value.get('type') == 'Pretrained':
             node[key] = None
         elif key in ('pretrained', 'teacher_ckpt', 'teacher_checkpoint'):
@@ -97,19 +94,22 @@ def _run_ternary(model: ConfigDict, side: int, trained: Set[str],
     detector = MODELS.build(
         ConfigDict(twin, type='TernDetector', wrapped=twin.type))
     own = detector.state_dict()
-    if {k: v.shape for k, v in own.items()} != {
+    if {
+            k: v.shape
+            for k, v in own.items()
+    } != {
             k: v.shape
             for k, v in weights.items()
     }:
         raise ValueError('keys or shapes differ from the float model')
     detector.load_state_dict(weights, strict=True)
     _count(detector, record)
-    with _latent_weights_unused(detector):
+    with latent_weights_unused(detector):
         trained_now = _train(detector, model, side)
     if trained_now != trained:
         raise ValueError('other parameters get a gradient: '
                          f'{sorted(trained_now ^ trained)[:3]}')
-    with _latent_weights_unused(detector), _three_values(detector) as ran:
+    with latent_weights_unused(detector), three_values(detector) as ran:
         _predict(detector, model, side)
     record['idle'] = len(set(ternary_layers(detector)) - ran)
 
@@ -168,53 +168,6 @@ def _predict(detector: nn.Module, model: ConfigDict, side: int) -> None:
     results = detector.test_step(predict_batch(model, side))
     if not len(results):
         raise ValueError('predict returned nothing')
-
-
-@contextmanager
-def _three_values(detector: nn.Module) -> Iterator[Set[str]]:
-    """Check the weight of each ternary layer that runs; hands out their
-    names."""
-    ran: Set[str] = set()
-
-    def hook(name: str):
-
-        def look(layer, args) -> None:
-            rows = layer.ternary_weight.flatten(1)
-            scale = rows.abs().amax(1, keepdim=True)
-            if not ((rows == 0) | (rows.abs() == scale)).all():
-                raise ValueError(f'{name} does not compute with three values')
-            ran.add(name)
-
-        return look
-
-    handles = [
-        layer.register_forward_pre_hook(hook(name))
-        for name, layer in ternary_layers(detector).items()
-    ]
-    try:
-        yield ran
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _latent_weights_unused(detector: nn.Module) -> Iterator[None]:
-    """Fail where a module computes with a latent weight, past its layer."""
-    latent = {id(x.weight): n for n, x in ternary_layers(detector).items()}
-
-    class Watch(TorchFunctionMode):
-
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            if getattr(func, '__name__', '') in COMPUTE:
-                for value in (*args, *(kwargs or {}).values()):
-                    if id(value) in latent:
-                        raise ValueError(
-                            f'{latent[id(value)]} is used past its layer')
-            return func(*args, **(kwargs or {}))
-
-    with Watch():
-        yield
 
 
 def _sentence(error: Exception) -> str:

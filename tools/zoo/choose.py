@@ -8,9 +8,9 @@ import mmdet
 
 # Backbones from small to large; a name that holds none ranks last.
 SIZES = [
-    'nano', 'tiny', '_r18', '-t[-_]', 'mobilenet', 'w18', '_s_',
-    '400MF', '_r34', 'effb', '-s[-_]', 'd53', '_r50', '_s50', 'res2net-50',
-    '1.6GF', '3.2GF'
+    'nano', 'tiny', '_r18', '-t[-_]', 'mobilenet', 'w18', '_s_', '400MF',
+    '_r34', 'effb', '-s[-_]', 'd53', '_r50', '_s50', 'res2net-50', '1.6GF',
+    '3.2GF'
 ]
 # What tells a folder's own models from the baselines beside them, where it is
 # not the folder's name.
@@ -62,6 +62,6 @@ def choose() -> List[List[str]]:
 def _rank(folder: str, name: str) -> Tuple[bool, int, int, str]:
     mark = MARKS.get(folder, re.sub(r'[^a-z0-9]', '', folder.lower()))
     plain = re.sub(r'[^a-z0-9]', '', name.lower())
-    size = next((i for i, size in enumerate(SIZES)
-                 if re.search(size, name)), len(SIZES))
+    size = next((i for i, size in enumerate(SIZES) if re.search(size, name)),
+                len(SIZES))
     return mark not in plain, size, len(name), name

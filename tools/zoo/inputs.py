@@ -24,8 +24,10 @@ def train_batch(model: ConfigDict, side: int) -> dict:
                 dict(homography_matrix=np.eye(3, dtype=np.float32)))
         branches = ('sup', 'unsup_teacher', 'unsup_student')
         return {
-            key: {branch: value
-                  for branch in branches}
+            key: {
+                branch: value
+                for branch in branches
+            }
             for key, value in batch.items()
         }
     return batch

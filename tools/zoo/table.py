@@ -27,9 +27,8 @@ def markdown(records: List[Dict[str, Any]], versions: str) -> str:
         'detectors. The sweep takes the smallest config of each of the '
         f'{len(folders)} model folders in the installed mmdet (a second kind '
         'of model where the float model of the first does not run); in '
-        f'{len(folders - run_folders)} of them no float model runs there.',
-        '',
-        f'`python tools/zoo_sweep.py` wrote this table; {versions}.', '',
+        f'{len(folders - run_folders)} of them no float model runs there.', '',
+        f'`python tools/zoo_sweep.py` wrote this table with {versions}.', '',
         'Share: ternary weights of all parameters. Idle: ternary layers that '
         'prediction does not use (auxiliary heads, teachers).', '',
         '| Config | Ternary layers | Share | Idle | Left in full precision |',
