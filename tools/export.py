@@ -6,6 +6,7 @@ from mmengine.config import DictAction
 from rich.console import Console
 
 from mmtern.files import save_packed
+from mmtern.files.atomic import check_target
 from mmtern.files.compression import ENCODINGS
 from mmtern.files.save import DTYPES, PREDICTION_FORMATS
 from mmtern.files.trained import build_trained
@@ -78,6 +79,7 @@ def main() -> None:
     options = {k: v for k, v in options.items() if v}
     console = Console(width=110)
     try:
+        check_target(args.out, args.force)
         if to_onnx:
             # The extra's packages are needed for this format only.
             from mmtern.onnx import check_onnx_packages, save_onnx

@@ -36,7 +36,10 @@ def build_trained(cfg: Config,
     except TernaryFileError:
         raise
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError,
+            LookupError, AttributeError, ImportError,
             zipfile.BadZipFile) as error:
+        # pickle's documentation: unpickling arbitrary bytes may raise any of
+        # these.
         reason = ' '.join(str(error).split())
         if len(reason) > 300:
             reason = f'{reason[:300]}...'

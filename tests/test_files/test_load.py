@@ -28,8 +28,11 @@ def config_path(name: str) -> str:
 
 
 def config(name: str) -> Config:
-    """The lite detector, showing boxes even with random weights."""
+    """The lite detector with an eighth of the backbone's channels, showing
+    boxes even with random weights."""
     cfg = Config.fromfile(config_path(name))
+    cfg.model.backbone.base_channels = 8
+    cfg.model.neck.in_channels = [8, 16, 32, 64]
     test_cfg = cfg.model.test_cfg
     test_cfg.get('rcnn', test_cfg).update(score_thr=0.0, max_per_img=40)
     resize = cfg.test_dataloader.dataset.pipeline[1]
@@ -198,15 +201,21 @@ def test_config_text_rebuilds_the_model_without_its_checkpoints():
     (['FLOAT', 'CKPT', 'out.safetensors'], 'no ternary layers'),
 ])
 def test_export_says_what_is_wrong_in_a_sentence(files, tmp_path, monkeypatch,
-                                                 arguments, sentence):
+                                                 tmp_path_factory, arguments,
+                                                 sentence):
     monkeypatch.chdir(tmp_path)
     _, checkpoint, packed = files['retinanet']
+    config = checkpoint.replace('.pth', '.py')
+    float_config = tmp_path_factory.mktemp('float') / 'float.py'
+    twin = deepcopy(files['retinanet'][0])
+    twin.model.type = twin.model.pop('wrapped')
+    twin.dump(float_config)
     names = dict(
-        CFG=config_path('retinanet'),
+        CFG=config,
         CKPT=checkpoint,
         OTHER=files['faster_rcnn'][1],
         EXISTING=packed,
-        FLOAT=config_path('retinanet').replace('tern_', ''))
+        FLOAT=str(float_config))
     with pytest.raises(SystemExit, match=sentence) as stop:
         run_export(*[names.get(a, a) for a in arguments])
     assert '\n' not in str(stop.value)
