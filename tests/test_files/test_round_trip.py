@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmtern import Scope, TernarySettings, convert
 from mmtern.files import read_packed, save_packed
 from mmtern.files.atomic import write_atomically
 from mmtern.files.coding import (decode_int8, decode_ternary, encode_int8,
@@ -45,6 +46,25 @@ def test_a_reloaded_model_computes_the_same_numbers(tmp_path):
         again = toy_model(seed=1, ternary=ternary)
         again.load_state_dict(state)
         assert torch.equal(again(images), model(images))
+
+
+@pytest.mark.parametrize('scale', ['learned', 'ttq'])
+def test_trained_scales_of_any_sign_come_back(tmp_path, scale):
+    method = TernarySettings(threshold='max', scale=scale)
+
+    def model(seed):
+        model = toy_model(seed, ternary=False)
+        convert(model, Scope(include=['backbone', 'neck'], stem=True), method)
+        return model
+
+    trained = model(0)
+    with torch.no_grad():
+        trained.neck.weight_scale.normal_()
+    save_toy(tmp_path / 'a.safetensors', trained, dtype='float16')
+    again = model(1)
+    again.load_state_dict(
+        read_packed(str(tmp_path / 'a.safetensors')).state_dict)
+    assert torch.equal(again.neck.ternary_weight, trained.neck.ternary_weight)
 
 
 def test_exporting_twice_gives_the_same_file(tmp_path):
