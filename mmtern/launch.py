@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any, Iterator, NoReturn, Optional
 
+import torch
 from mmengine.config import Config, DictAction
 
 DATA_SECTION = 'README.md, section "Data"'
@@ -53,6 +54,15 @@ def load_config(args: Namespace) -> Config:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
     return cfg
+
+
+def use_amp(cfg: Config) -> None:
+    """Train in mixed precision: float16 on CUDA, bfloat16 on the CPU."""
+    if torch.cuda.is_available():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    else:
+        cfg.optim_wrapper.type = 'CPUAmpOptimWrapper'
 
 
 def require_data(cfg: Config, *loaders: str) -> None:

@@ -43,6 +43,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--scope', choices=SCOPES, default='all')
     parser.add_argument('--min-sparsity', type=float, default=0.0)
     parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision for every run, float ones included')
+    parser.add_argument(
         '--work-dir', default='work_dirs/bench_accuracy', help='checkpoints')
     parser.add_argument('--results', default=RESULTS, help='result folder')
     parser.add_argument(
@@ -88,7 +92,7 @@ def main() -> None:
     runs = [
         run for run in
         plan(args.suite, args.detectors, args.methods, args.seeds, args.budget,
-             args.scope, args.min_sparsity, args.ablations)
+             args.scope, args.min_sparsity, args.ablations, args.amp)
         if not is_finished(run, read_lines(path))
     ]
     context = multiprocessing.get_context('spawn')

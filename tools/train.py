@@ -1,13 +1,12 @@
 """Train a detector, float or ternary; arguments as in mmdet's train.py."""
 import argparse
 
-import torch
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmtern.cpu_ranks import use_gloo_on_cpu
 from mmtern.launch import (add_common_arguments, fail, load_config,
-                           require_data, require_file)
+                           require_data, require_file, use_amp)
 from mmtern.resume import set_resume
 
 
@@ -35,11 +34,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     if args.amp:
-        if torch.cuda.is_available():
-            cfg.optim_wrapper.type = 'AmpOptimWrapper'
-            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-        else:
-            cfg.optim_wrapper.type = 'CPUAmpOptimWrapper'
+        use_amp(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             fail('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size='

@@ -136,6 +136,7 @@ class Run:
     scope: str = 'all'
     min_sparsity: float = 0.0
     ablation: str = ''
+    amp: bool = False
 
     @property
     def settings(self) -> Method:
@@ -151,19 +152,25 @@ class Run:
         ]
         if self.min_sparsity:
             parts.append(f'zeros{self.min_sparsity:g}')
+        if self.amp:
+            parts.append('amp')
         return '_'.join(parts + [f'seed{self.seed}'])
 
 
 def plan(suite: str, detectors: List[str], methods: List[str],
          seeds: List[int], budget: str, scope: str, min_sparsity: float,
-         ablations: List[str]) -> List[Run]:
+         ablations: List[str], amp: bool) -> List[Run]:
     """All runs asked for, seed by seed, so that an interrupted benchmark
     leaves whole comparisons."""
     runs = []
     for seed in seeds:
         for detector in detectors:
             common = dict(
-                suite=suite, detector=detector, seed=seed, budget=budget)
+                suite=suite,
+                detector=detector,
+                seed=seed,
+                budget=budget,
+                amp=amp)
             for method in methods:
                 ternary = METHODS[method].ternary is not None
                 runs.append(

@@ -2,14 +2,13 @@
 import json
 import os.path as osp
 from collections import defaultdict
+from dataclasses import fields, replace
 from statistics import mean, stdev
 from typing import Any, Dict, List, Optional
 
 from .plan import Run
 
 Line = Dict[str, Any]
-KEY = ('suite', 'detector', 'method', 'seed', 'budget', 'scope',
-       'min_sparsity', 'ablation')
 
 
 def read_lines(path: str) -> List[Line]:
@@ -29,8 +28,15 @@ def append_line(path: str, line: Line) -> None:
 def is_finished(run: Run, lines: List[Line]) -> bool:
     """Whether a line without an error stands for this run."""
     return any(
-        all(line[key] == getattr(run, key)
-            for key in KEY) and 'error' not in line for line in lines)
+        _run_of(line) == run and 'error' not in line for line in lines)
+
+
+def _run_of(line: Line) -> Run:
+    # A line older than one of the fields was run with that field's default.
+    return Run(**{
+        field.name: line[field.name]
+        for field in fields(Run) if field.name in line
+    })
 
 
 def _spread(values: List[float]) -> str:
@@ -44,17 +50,19 @@ def _groups(lines: List[Line]) -> Dict[tuple, List[Line]]:
     for line in lines:
         if 'error' not in line:
             key = (line['detector'], line['budget'], line['scope'],
-                   line['min_sparsity'], line['ablation'] or line['method'])
+                   line['min_sparsity'], line['ablation']
+                   or line['method'], _run_of(line).amp)
             groups[key].append(line)
     return groups
 
 
 def _float_of(line: Line, lines: List[Line]) -> Optional[float]:
-    """AP of the float run with the same detector, budget and seed."""
+    """AP of the float run with the same detector, budget, seed and
+    precision."""
+    twin = replace(
+        _run_of(line), method='fp', scope='all', min_sparsity=0.0, ablation='')
     for other in lines:
-        if other['method'] == 'fp' and 'error' not in other and all(
-                other[key] == line[key]
-                for key in ('detector', 'budget', 'seed')):
+        if 'error' not in other and _run_of(other) == twin:
             return other['AP']
     return None
 
@@ -68,13 +76,15 @@ def markdown_table(lines: List[Line]) -> str:
         '|---|---|---|---|---|---|---|---|---|---|---|'
     ]
     for key, group in _groups(lines).items():
-        detector, budget, scope, sparsity, setting = key
+        detector, budget, scope, sparsity, setting, amp = key
         drops = [
             reference - line['AP'] for line in group
             if (reference := _float_of(line, lines)) is not None
         ]
         epochs = (f'{budget} ({group[0]["float_epochs"]} + '
                   f'{group[0]["extra_epochs"]} epochs)')
+        if amp:
+            epochs += ', amp'
         if sparsity:
             setting += f', at least {sparsity:.0%} zeros'
         ternary = 'zeros' in group[0]
@@ -107,11 +117,14 @@ def draw(lines: List[Line], path: str) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     groups = _groups(lines)
-    panels = sorted({key[:2] for key in groups})
+    panels = sorted({(key[0], key[1], key[5]) for key in groups})
     figure, axes = plt.subplots(
         1, len(panels), figsize=(6.4 * len(panels), 4.8), squeeze=False)
     for axis, panel in zip(axes[0], panels):
-        members = {k: v for k, v in groups.items() if k[:2] == panel}
+        members = {
+            k: v
+            for k, v in groups.items() if (k[0], k[1], k[5]) == panel
+        }
         ordered = sorted(
             members.items(), key=lambda item: mean(x['AP'] for x in item[1]))
         for y, (key, group) in enumerate(ordered):
@@ -128,7 +141,8 @@ def draw(lines: List[Line], path: str) -> None:
                 (' (backbone)' if key[2] != 'all' else '')
                 for key, _ in ordered
             ])
-        axis.set_title(f'{panel[0]}, {panel[1]} budget')
+        axis.set_title(f'{panel[0]}, {panel[1]} budget' +
+                       (', amp' if panel[2] else ''))
         axis.set_xlabel('test AP (%)')
         axis.grid(alpha=0.3)
     figure.tight_layout()

@@ -11,8 +11,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmtern
+from mmtern.launch import use_amp
+from mmtern.layers import TernarySettings
 from mmtern.summary import summarize
-from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run
+from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, Method, Run
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -36,6 +38,8 @@ def base_config(run: Run, work_dir: str, epochs: int) -> Config:
     cosine = cfg.param_scheduler[-1]
     cosine.update(end=epochs, T_max=epochs)
     cfg.merge_from_dict(suite.options)
+    if run.amp:
+        use_amp(cfg)
     return cfg
 
 
@@ -68,13 +72,18 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
 def _resumed(cfg: Config) -> Runner:
     if find_latest_checkpoint(cfg.work_dir):
         cfg.resume, cfg.load_from = True, None
-    return Runner.from_cfg(cfg)
+    runner = Runner.from_cfg(cfg)
+    # Convolutions in bfloat16 take 12 % less time so on a CPU.
+    runner.model.to(memory_format=torch.channels_last)
+    return runner
 
 
 def train_float(run: Run, folder: str) -> str:
     """Train the shared float model unless that is done; its checkpoint."""
     epochs = BUDGETS[run.budget].float_epochs
-    work_dir = osp.join(folder, f'{run.detector}_float{epochs}_seed{run.seed}')
+    precision = '_amp' if run.amp else ''
+    work_dir = osp.join(
+        folder, f'{run.detector}_float{epochs}{precision}_seed{run.seed}')
     checkpoint = osp.join(work_dir, f'epoch_{epochs}.pth')
     if not osp.isfile(checkpoint):
         _resumed(base_config(run, work_dir, epochs)).train()
@@ -105,7 +114,7 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
         },
         val_AP=_percent(validation, 'mAP'),
         seconds=round(time.time() - started),
-        settings=asdict(run.settings),
+        settings=_settings(run.settings),
         **asdict(BUDGETS[run.budget]),
         device=_device(),
         commit=_commit(),
@@ -114,6 +123,14 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
     summary = summarize(runner.model)
     line.update({key: round(value, 4) for key, value in summary.items()})
     return line
+
+
+def _settings(method: Method) -> dict:
+    """The method with the values that its defaults had in this run."""
+    settings = asdict(method)
+    if method.ternary is not None:
+        settings['ternary'] = asdict(TernarySettings(**method.ternary))
+    return settings
 
 
 def _percent(result: Dict[str, float], name: str) -> float:
