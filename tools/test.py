@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmtern.files import refuse_other_files
 from mmtern.launch import (add_common_arguments, fail, load_config,
                            require_data, require_file)
 
@@ -68,6 +69,8 @@ def main() -> None:
         use_test_time_augmentation(cfg)
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
+    # A float model, too, must not run on a part of another one's file.
+    refuse_other_files(getattr(runner.model, 'module', runner.model))
     if args.out is not None:
         runner.test_evaluator.metrics.append(
             DumpDetResults(out_file_path=args.out))

@@ -1,7 +1,7 @@
 """Packed files wherever mmengine reads a checkpoint, and without a
 config."""
 from collections import OrderedDict
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NoReturn, Optional
 
 from mmengine.runner import CheckpointLoader
 from torch import nn
@@ -38,8 +38,21 @@ def load_from_packed(filename: str,
             name = name.rpartition('.')[0]
             modules.add(name)
     state_dict._metadata = {name: {_ORIGIN: filename} for name in modules}
-    meta = dict(cfg=packed.config, dataset_meta=packed.dataset_meta)
+    meta = _Meta(cfg=packed.config, dataset_meta=packed.dataset_meta)
+    meta.origin = filename
     return dict(meta=meta, state_dict=state_dict)
+
+
+class _Meta(dict):
+    """A checkpoint's meta without progress; mmengine asks it for 'epoch'
+    and 'iter' only where a run is to be resumed."""
+    origin = ''
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise TernaryFileError(
+            f'{self.origin!r} is a packed file, whose meta holds no {key!r}: '
+            'a run resumes from a training checkpoint; to start a new run '
+            'from these weights, set load_from and resume=False')
 
 
 def refuse_other_files(module: nn.Module) -> None:

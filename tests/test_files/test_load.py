@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, load_checkpoint
 
 import mmtern
-from mmtern.files import TernaryFileError
+from mmtern.files import TernaryFileError, refuse_other_files
 from mmtern.files.config_text import config_from_text, config_to_text
 from tests.test_files.samples import META, expected_state, save_toy
 from tests.toy import ToyModel, toy_runner
@@ -124,6 +124,16 @@ def test_another_models_file_is_refused(files):
         init_detector(files['faster_rcnn'][0], packed, device='cpu')
 
 
+def test_another_models_file_is_refused_for_a_float_model(files):
+    model = deepcopy(files['faster_rcnn'][0].model)
+    model.type = model.pop('wrapped')
+    float_model = MODELS.build(model)
+    refuse_other_files(float_model)  # as tools/test.py does
+    load_checkpoint(float_model, files['faster_rcnn'][2])
+    with pytest.raises(TernaryFileError, match='of another model'):
+        load_checkpoint(float_model, files['retinanet'][2])
+
+
 def test_another_models_file_is_refused_by_a_ternary_part(files):
     cfg = files['retinanet'][0]
     model = deepcopy(cfg.model)
@@ -152,6 +162,14 @@ def test_training_can_go_on_from_it(tmp_path):
     runner = toy_runner(tmp_path, load_from=str(path), epochs=1)
     runner.train()
     assert all(p.isfinite().all() for p in runner.model.parameters())
+
+
+def test_resuming_from_it_is_refused(tmp_path):
+    path = tmp_path / 'toy.safetensors'
+    save_toy(path)
+    runner = toy_runner(tmp_path, load_from=str(path), resume=True)
+    with pytest.raises(TernaryFileError, match='toy.*resume=False'):
+        runner.train()
 
 
 def test_only_this_ending_is_read_so(tmp_path):
