@@ -9,8 +9,9 @@ allow_mmengine_types()
 from . import optim, wrappers  # noqa: E402, F401
 from .convert import Scope, convert, survey, ternary_layers  # noqa: E402
 from .files import TernaryFileError, load_detector  # noqa: E402
-from .hooks import (TernaryGuardHook, TernaryRegularizerHook,  # noqa: E402
-                    TernaryScheduleHook, TernaryStatisticsHook)
+from .hooks import (TernaryDistillationHook, TernaryGuardHook,  # noqa: E402
+                    TernaryRegularizerHook, TernaryScheduleHook,
+                    TernaryStatisticsHook)
 from .hub import register_configs  # noqa: E402
 from .layers import TernarySettings, TernConv2d, TernLinear  # noqa: E402
 
@@ -18,7 +19,8 @@ register_configs()
 
 __all__ = [
     'Scope', 'TernConv2d', 'TernLinear', 'TernaryFileError',
-    'TernaryGuardHook', 'TernaryRegularizerHook', 'TernaryScheduleHook',
+    'TernaryDistillationHook', 'TernaryGuardHook', 'TernaryRegularizerHook',
+    'TernaryScheduleHook',
     'TernarySettings', 'TernaryStatisticsHook', '__version__', 'convert',
     'load_detector', 'survey', 'ternary_layers'
 ]

@@ -19,13 +19,15 @@ def test_two_images_one_iteration(tmp_path):
                   'data/shapes', '--train', '2', '--val', '2', '--test', '2')
     assert shapes.returncode == 0, shapes.stderr
     args = ('--suite', 'smoke', '--budget', 'smoke', '--detectors',
-            'retinanet', '--methods', 'fp', 'mmtern', '--seeds', '0',
-            '--work-dir', 'work', '--results', 'results')
+            'retinanet', '--methods', 'fp', 'mmtern', '--ablations',
+            'distillation', '--seeds', '0', '--work-dir', 'work',
+            '--results', 'results')
     first = call(tmp_path, BENCH, *args)
     assert first.returncode == 0, first.stderr[-2000:]
     path = tmp_path / 'results' / 'smoke.jsonl'
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line['method'] for line in lines] == ['fp', 'mmtern']
+    assert [line['method'] for line in lines] == ['fp', 'mmtern', 'mmtern']
+    assert [x['ablation'] for x in lines] == ['', '', 'distillation']
     for line in lines:
         assert {
             'suite', 'detector', 'scope', 'seed', 'AP', 'AP50', 'AP75',
@@ -41,7 +43,7 @@ def test_two_images_one_iteration(tmp_path):
     # Finished runs are skipped: nothing is trained, nothing is added.
     again = call(tmp_path, BENCH, *args)
     assert again.returncode == 0
-    assert path.read_text().count('\n') == 2
+    assert path.read_text().count('\n') == 3
 
 
 def test_failed_run_is_a_row_with_its_error(tmp_path):

@@ -1,6 +1,6 @@
 """What the accuracy benchmark compares: suites, methods, ablations."""
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 # Backbone only, or everything but stem and predictions.
 SCOPES: Dict[str, dict] = {'all': {}, 'backbone': dict(include=[r'^backbone'])}
@@ -36,11 +36,16 @@ class Method:
         regularizer (dict, optional): Arguments of
             ``TernaryRegularizerHook``.
         options (dict): Further config overrides.
+        distillation (float, optional): Weight of ``TernaryDistillationHook``;
+            the teacher is the shared float model.
+        hooks (list[dict]): Further hooks.
     """
     ternary: Optional[dict]
     schedule: dict
     regularizer: Optional[dict] = None
     options: Optional[dict] = None
+    distillation: Optional[float] = None
+    hooks: Sequence[dict] = ()
 
 
 DETECTORS = {'retinanet': 'RetinaNet', 'faster_rcnn': 'FasterRCNN'}
@@ -122,6 +127,10 @@ ABLATIONS = {
     Method({}, {}, None, {'model.backbone.norm_eval': True}),
     'lr1e-3':
     Method({}, {}, None, {'optim_wrapper.optimizer.lr': 1e-3}),
+    'distillation':
+    Method({}, {}, distillation=4.0),
+    'averaging':
+    Method({}, {}, hooks=[dict(type='EMAHook', momentum=0.01)]),
 }
 
 

@@ -66,6 +66,13 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
     if method.regularizer:
         cfg.custom_hooks.append(
             dict(type='TernaryRegularizerHook', **method.regularizer))
+    if method.distillation:
+        cfg.custom_hooks.append(
+            dict(
+                type='TernaryDistillationHook',
+                teacher=float_checkpoint,
+                loss_weight=method.distillation))
+    cfg.custom_hooks += method.hooks
     return cfg
 
 
