@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from glob import glob
 from typing import Dict, List
 
 import cv2
@@ -23,13 +24,16 @@ from rich.table import Table
 from mmtern.launch import fail
 from mmtern.summary import summarize
 
-FLOAT = 'configs/retinanet_r18-lite_shapes.py'
-TERNARY = 'configs/tern_retinanet_r18-lite_shapes.py'
+CONFIG = 'configs/{}_r18-lite_shapes.py'
 STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--detector',
+        choices=('retinanet', 'faster_rcnn'),
+        default='retinanet')
     parser.add_argument(
         '--work-dir', default='work_dirs/demo', help='where results go')
     parser.add_argument(
@@ -128,6 +132,8 @@ def draw(models: List[tuple], image: str, path: str) -> None:
 
 def main() -> None:
     args = parse_args()
+    float_config = CONFIG.format(args.detector)
+    ternary_config = CONFIG.format(f'tern_{args.detector}')
     call('tools/make_shapes.py', 'data/shapes')
     float_dir = osp.join(args.work_dir, 'float')
     ternary_dir = osp.join(args.work_dir, 'ternary')
@@ -135,19 +141,20 @@ def main() -> None:
     float_file = osp.join(float_dir, f'epoch_{float_epochs}.pth')
     ternary_file = osp.join(ternary_dir, f'epoch_{ternary_epochs}.pth')
     seconds = [
-        train(FLOAT, float_dir, float_epochs),
-        train(TERNARY, ternary_dir, ternary_epochs, f'load_from={float_file}')
+        train(float_config, float_dir, float_epochs),
+        train(ternary_config, ternary_dir, ternary_epochs,
+              f'load_from={float_file}')
     ]
     rows = [
-        test(FLOAT, float_file, float_dir),
-        test(TERNARY, ternary_file, ternary_dir)
+        test(float_config, float_file, float_dir),
+        test(ternary_config, ternary_file, ternary_dir)
     ]
     packed = osp.join(args.work_dir, 'ternary.safetensors')
-    call('tools/export.py', TERNARY, ternary_file, packed, '--force')
+    call('tools/export.py', ternary_config, ternary_file, packed, '--force')
     picture = osp.join(args.work_dir, 'detections.png')
-    draw([('float', FLOAT, float_file), ('ternary', TERNARY, ternary_file)],
-         'data/shapes/test/' + sorted(os.listdir('data/shapes/test'))[0],
-         picture)
+    image = sorted(glob('data/shapes/test/*.jpg'))[0]
+    draw([('float', float_config, float_file),
+          ('ternary', ternary_config, ternary_file)], image, picture)
     table = Table('detector', 'AP', 'AP50', 'zeros', 'bits/weight', 'cosine',
                   'seconds')
     for name, row, spent in zip(('float', 'ternary'), rows, seconds):
