@@ -5,10 +5,10 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from .measure import measure_model, read_checkpoint
-from .plan import TernaryPlan, plan_config, reasons
-from .sizes import expected_sizes, readable
-from .summary import average
+from .convert.report import left_for
+from .expected_sizes import expected_sizes, readable
+from .measure import average, measure_model, read_checkpoint
+from .plan import TernaryPlan, plan_config
 
 # A layer that is left for its kind has the kind's name as its reason.
 EXPLANATIONS = {
@@ -39,13 +39,10 @@ def inspect_config(cfg: Config,
     if not plan.wrapped:
         console.print("A float config, surveyed as type='TernDetector' would "
                       'convert it.')
-    console.print(_layer_table(plan) if every_layer else _group_table(plan))
-    console.print(f'{plan.report.ternary_share:.1%} of the weights in convs '
-                  'and linears are ternary.')
-    frozen = sum(not layer.trainable for layer in plan.report.ternary)
-    if frozen:
-        console.print(f'{frozen} ternary layers are frozen and will not adapt '
-                      '(frozen_stages).')
+    console.print(
+        _layer_table(plan) if every_layer else plan.report.table(_decision))
+    for remark in plan.report.remarks():
+        console.print(remark)
     measures = None
     if checkpoint is not None:
         state = read_checkpoint(checkpoint)['state_dict']
@@ -65,30 +62,15 @@ def inspect_config(cfg: Config,
     console.print(table)
 
 
-def _group_table(plan: TernaryPlan) -> Table:
-    table = Table('decision', 'layers', 'weights', 'names', title='Layers')
-    for reason, records in reasons(plan.report).items():
-        names = [record.name for record in records]
-        if len(names) > 6:
-            names = names[:3] + ['...'] + names[-2:]
-        weights = sum(record.weights for record in records)
-        table.add_row(
-            _decision(reason), str(len(records)), f'{weights:,}',
-            ', '.join(names))
-    return table
-
-
 def _layer_table(plan: TernaryPlan) -> Table:
-    table = Table('layer', 'shape', 'weights', 'decision', title='Layers')
+    table = Table('layer', 'shape', 'weights', 'decision')
     for record in plan.report.layers:
         shape = ' x '.join(map(str, record.shape))
-        table.add_row(record.name, shape, f'{record.weights:,}',
-                      _decision(record.reason or 'ternary'))
+        decision = _decision(record.reason) if record.reason else 'ternary'
+        table.add_row(record.name, shape, f'{record.weights:,}', decision)
     return table
 
 
 def _decision(reason: str) -> str:
-    if reason == 'ternary':
-        return reason
     why = EXPLANATIONS.get(reason, 'no conversion for layers of this kind')
-    return f'left: {reason} ({why})'
+    return f'{left_for(reason)} ({why})'

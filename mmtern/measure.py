@@ -1,7 +1,6 @@
-"""How ternary one layer is, and the histogram of its weights."""
-import math
+"""How ternary layers are: zeros, cosine, bits, histogram of weights."""
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Dict, Iterable, Optional, Tuple
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from .convert import ternary_layers
 from .layers import TernaryWeight
+from .ops import entropy
 
 # |w| / threshold: 1 is the border between zero and non-zero; few weights lie
 # beyond 4, they are counted in the last bin.
@@ -45,7 +45,6 @@ def measure_layer(layer: TernaryWeight, weight: Tensor) -> LayerMeasure:
     """Measure ``weight`` as ``layer`` would ternarize it."""
     codes = layer.ternarizer.codes(weight).to(torch.int8)
     projection = layer.ternarizer.project(weight)
-    share = torch.stack([(codes == v).double().mean() for v in (-1, 0, 1)])
     tiny = torch.finfo(torch.float32).tiny
     ratio = weight.detach().flatten(1).float().abs()
     ratio = ratio / projection.threshold.clamp_min(tiny)
@@ -53,9 +52,9 @@ def measure_layer(layer: TernaryWeight, weight: Tensor) -> LayerMeasure:
     counts = torch.histc(ratio, BINS, 0.0, HIGHEST) / weight.numel()
     return LayerMeasure(
         shape=tuple(weight.shape),
-        zeros=float(share[1]),
+        zeros=float((codes == 0).double().mean()),
         cosine=float(projection.cosine().mean()),
-        bits=float(torch.special.entr(share).sum()) / math.log(2),
+        bits=entropy(codes),
         histogram=tuple(counts.tolist()),
         codes=codes)
 
@@ -81,6 +80,36 @@ def measure_model(
                 continue
         measures[name] = measure_layer(layer, weight)
     return measures
+
+
+def summarize(model: nn.Module) -> Dict[str, float]:
+    """Measure the ternary weights of a model.
+
+    Returns:
+        dict: Empty for a float model, else ``ternary`` (share of the model's
+        parameters held by ternary weights), ``zeros`` (share of zeros among
+        them), ``cosine`` (mean over filters of cos(w, t)) and
+        ``bits_per_weight`` (entropy of the layers' codes, the bound for
+        coding weights independently).
+    """
+    measures = measure_model(model)
+    if not measures:
+        return {}
+    ternary = sum(measure.weights for measure in measures.values())
+    total = sum(p.numel() for p in model.parameters())
+    return dict(ternary=ternary / total, **average(measures.values()))
+
+
+def average(measures: Iterable[LayerMeasure]) -> Dict[str, float]:
+    """``zeros``, ``cosine`` and ``bits_per_weight`` over layers, weighted by
+    their weights or filters."""
+    measures = list(measures)
+    weights = sum(m.weights for m in measures)
+    filters = sum(m.shape[0] for m in measures)
+    return dict(
+        zeros=sum(m.zeros * m.weights for m in measures) / weights,
+        cosine=sum(m.cosine * m.shape[0] for m in measures) / filters,
+        bits_per_weight=sum(m.bits * m.weights for m in measures) / weights)
 
 
 def read_checkpoint(path: str) -> dict:

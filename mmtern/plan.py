@@ -1,7 +1,7 @@
 """What a config makes ternary, found by building its model, without data,
 weights or training."""
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Tuple
 
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from .convert import (ConversionReport, LayerRecord, Scope, convert, survey,
+from .convert import (ConversionReport, Scope, convert, survey,
                       ternary_from_config, ternary_layers)
 
 WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
@@ -95,11 +95,3 @@ def _type_name(node: Dict[str, Any]) -> str:
     if not isinstance(kind, str):
         kind = getattr(kind, '__name__', '')
     return kind.rpartition('.')[2]
-
-
-def reasons(report: ConversionReport) -> Dict[str, List[LayerRecord]]:
-    """Records by decision: 'ternary' first, then the reasons to leave."""
-    groups: Dict[str, List[LayerRecord]] = {'ternary': report.ternary}
-    for record in sorted(report.left, key=lambda r: r.reason):
-        groups.setdefault(record.reason, []).append(record)
-    return groups

@@ -1,88 +1,92 @@
-"""Bytes that a detector takes in each format, by arithmetic."""
-import math
-from typing import Dict, List, NamedTuple, Optional
+"""What the bytes of a stored detector are spent on, by group of tensors."""
+from dataclasses import dataclass
+from typing import Optional, Sequence
 
-import torch
-import zstandard
-from torch import nn
+from torch import Tensor
 
-from .convert import ternary_layers
-from .measure import LayerMeasure
-from .summary import average
+from .ops import entropy
 
-LOG2_3 = math.log2(3)
-
-
-class Size(NamedTuple):
-    """A format's name, its size in bytes and a remark."""
-    format: str
-    size: int
-    remark: str
+TERNARY = 'ternary weights'
+PREDICTIONS = 'prediction layers'
+OTHER_WEIGHTS = 'other weights'
+VECTORS = 'norms, biases'
+BUFFERS = 'buffers'
+GROUPS = (TERNARY, PREDICTIONS, OTHER_WEIGHTS, VECTORS, BUFFERS)
 
 
-def expected_sizes(
-        model: nn.Module,
-        measures: Optional[Dict[str, LayerMeasure]] = None) -> List[Size]:
-    """Sizes of the weights of a converted model, largest first.
+def nbytes(tensor: Tensor) -> int:
+    """Bytes of a tensor's elements."""
+    return tensor.numel() * tensor.element_size()
 
-    What is not ternary (other weights, biases, norms, buffers and one scale
-    a filter) counts in float32 or float16. Headers of the files, some
-    kilobytes, are not counted.
 
-    Args:
-        model (nn.Module): With ternary layers.
-        measures (dict, optional): Of a trained checkpoint. Defaults to None:
-            the bound for any codes, log2(3) bits a weight, stands for the
-            entropy, and nothing is compressed.
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a file: its group, size and cost.
+
+    Attributes:
+        weights: Number of elements.
+        before: Bytes in a checkpoint.
+        after: Bytes in the file, scales included.
+        zeros: Number of zero codes; ternary weights only.
+        codes: Bytes of the coded codes alone; ternary weights only.
+        bound: The fewest bytes for these codes, by entropy.
     """
-    layers = ternary_layers(model)
-    # Layers may share one parameter.
-    weights = {id(x.weight): x.weight for x in layers.values()}
-    ternary = sum(weight.numel() for weight in weights.values())
-    scales = sum(len(weight) for weight in weights.values())
-    total = sum(p.numel() for p in model.parameters())
-    total += sum(b.numel() for b in model.buffers())
-    learned = sum(layer.weight_scale.numel() for layer in layers.values()
-                  if layer.weight_scale is not None)
-    total -= learned
-    rest = total - ternary + scales
-    sizes = [
-        Size('float32', 4 * total, 'a checkpoint without optimizer state'),
-        Size('float16', 2 * total, ''),
-        Size('2 bits, rest float32', -(-ternary // 4) + 4 * rest, ''),
-        Size('2 bits, rest float16', -(-ternary // 4) + 2 * rest, ''),
-    ]
-    if not measures:
-        sizes.append(
-            Size('entropy bound, rest float16',
-                 math.ceil(ternary * LOG2_3 / 8) + 2 * rest,
-                 'at most log2(3) = 1.58 bits a weight; more zeros, fewer'))
-        return sizes
-    coded = list(measures.values())
-    count = sum(m.weights for m in coded)
-    mean_bits = average(coded)['bits_per_weight']
-    per_weight = 8 * sum(len(_zstd(m)) for m in coded) / count
-    sizes += [
-        Size('2 bits with zstd, rest float16',
-             math.ceil(ternary * per_weight / 8) + 2 * rest,
-             f'{per_weight:.2f} bits a weight, compressed here'),
-        Size('entropy bound, rest float16',
-             math.ceil(ternary * mean_bits / 8) + 2 * rest,
-             f'{mean_bits:.2f} bits a weight, if coded independently'),
-    ]
-    return sizes
+    name: str
+    group: str
+    weights: int
+    before: int
+    after: int
+    zeros: int = 0
+    codes: int = 0
+    bound: float = 0.0
+
+    @classmethod
+    def ternary(cls, name: str, codes: Tensor, before: int, coded: int,
+                scales: int) -> 'StoredTensor':
+        """A weight of ternary codes.
+
+        Args:
+            codes (Tensor): Values in {-1, 0, +1}, any shape.
+            before (int): Bytes in a checkpoint.
+            coded (int): Bytes of the codes in the file.
+            scales (int): Bytes of the scales in the file.
+        """
+        return cls(
+            name,
+            TERNARY,
+            codes.numel(),
+            before,
+            coded + scales,
+            zeros=int((codes == 0).sum()),
+            codes=coded,
+            bound=codes.numel() * entropy(codes) / 8)
 
 
-def _zstd(measure: LayerMeasure) -> bytes:
-    """Codes packed four to a byte, then compressed."""
-    codes = (measure.codes.flatten() + 1).to(torch.uint8)
-    codes = nn.functional.pad(codes, (0, -len(codes) % 4)).view(-1, 4)
-    shifts = torch.tensor([1, 4, 16, 64], dtype=torch.uint8)
-    packed = (codes * shifts).sum(1, dtype=torch.uint8)
-    return zstandard.ZstdCompressor(level=12).compress(
-        packed.numpy().tobytes())
+@dataclass(frozen=True)
+class Sizes:
+    """Stored tensors and their sums."""
+    tensors: Sequence[StoredTensor]
 
+    def of(self, group: str) -> 'Sizes':
+        """Those of one group."""
+        return Sizes([t for t in self.tensors if t.group == group])
 
-def readable(size: int) -> str:
-    """Bytes as MB (10^6 bytes) or kB."""
-    return f'{size / 1e6:.2f} MB' if size >= 1e6 else f'{size / 1e3:.1f} kB'
+    def total(self, attribute: str, group: Optional[str] = None) -> float:
+        """Sum of an attribute over a group, or over everything."""
+        tensors = self.of(group).tensors if group else self.tensors
+        return sum(getattr(tensor, attribute) for tensor in tensors)
+
+    @property
+    def bits(self) -> float:
+        """Bits a weight in the file."""
+        return 8 * self.total('after') / max(self.total('weights'), 1)
+
+    @property
+    def zeros(self) -> float:
+        """Share of zero codes, in [0, 1]."""
+        return self.total('zeros') / max(self.total('weights'), 1)
+
+    @property
+    def ratio(self) -> float:
+        """Bytes before over bytes after."""
+        return self.total('before') / max(self.total('after'), 1)

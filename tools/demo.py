@@ -22,7 +22,7 @@ from rich.progress import (BarColumn, Progress, TextColumn, TimeElapsedColumn,
 from rich.table import Table
 
 from mmtern.launch import fail
-from mmtern.summary import summarize
+from mmtern.measure import summarize
 
 CONFIG = 'configs/{}_r18-lite_shapes.py'
 STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')

@@ -1,8 +1,7 @@
 """What a conversion did, as rows and as a table for the log."""
-from collections import Counter
 from dataclasses import dataclass
 from io import StringIO
-from typing import List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +18,11 @@ class LayerRecord:
     trainable: bool
 
 
+def left_for(reason: str) -> str:
+    """Why a layer stays full precision, in a table's words."""
+    return f'left: {reason}'
+
+
 @dataclass(frozen=True)
 class ConversionReport:
     """All layers of a module that hold a weight of two or more axes."""
@@ -32,30 +36,52 @@ class ConversionReport:
     def left(self) -> List[LayerRecord]:
         return [layer for layer in self.layers if layer.reason is not None]
 
+    def left_by_reason(self) -> Dict[str, List[LayerRecord]]:
+        """Layers that stay full precision, reasons in alphabetical order."""
+        groups: Dict[str, List[LayerRecord]] = {}
+        for record in sorted(self.left, key=lambda r: r.reason):
+            groups.setdefault(record.reason, []).append(record)
+        return groups
+
     @property
     def ternary_share(self) -> float:
         """Ternary weights over all weights listed, in [0, 1]."""
         total = sum(layer.weights for layer in self.layers)
         return sum(layer.weights for layer in self.ternary) / max(total, 1)
 
-    def __str__(self) -> str:
-        """Table with a row for what became ternary and one for each reason
-        to leave a layer, with the layers' names."""
+    def table(self, explain: Callable[[str], str] = left_for) -> Table:
+        """A row for what became ternary and one for each reason to leave a
+        layer, with the layers' names.
+
+        Args:
+            explain (Callable): Words for a reason.
+        """
         table = Table('decision', 'layers', 'weights', 'names')
-        groups = Counter(layer.reason for layer in self.layers)
-        for reason in sorted(groups, key=lambda r: (r is not None, r)):
-            members = [x for x in self.layers if x.reason == reason]
-            names = [x.name for x in members]
-            if reason is None and len(names) > 6:
+        groups = dict(ternary=self.ternary) if self.ternary else {}
+        groups.update((explain(reason), records)
+                      for reason, records in self.left_by_reason().items())
+        for decision, records in groups.items():
+            names = [record.name for record in records]
+            if decision == 'ternary' and len(names) > 6:
                 names = names[:3] + ['...'] + names[-2:]
-            table.add_row('ternary' if reason is None else f'left: {reason}',
-                          str(len(members)),
-                          f'{sum(x.weights for x in members):,}',
+            table.add_row(decision, str(len(records)),
+                          f'{sum(r.weights for r in records):,}',
                           ', '.join(names))
-        text = StringIO()
-        Console(width=100, file=text).print(table)
+        return table
+
+    def remarks(self) -> List[str]:
+        """The share of ternary weights, and whether some are frozen."""
+        remarks = [
+            f'{self.ternary_share:.1%} of the weights in convs and linears '
+            'are ternary'
+        ]
         frozen = sum(not layer.trainable for layer in self.ternary)
-        note = (f'{frozen} ternary layers are frozen and will not adapt '
-                '(frozen_stages)\n' if frozen else '')
-        return (f'{self.ternary_share:.1%} of the weights are ternary\n'
-                f'{note}{text.getvalue()}')
+        if frozen:
+            remarks.append(f'{frozen} ternary layers are frozen and will not '
+                           'adapt (frozen_stages)')
+        return remarks
+
+    def __str__(self) -> str:
+        text = StringIO()
+        Console(width=100, file=text).print(self.table())
+        return '\n'.join(self.remarks() + [text.getvalue()])

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from ..sizes import Sizes
 from ..version import __version__
 from .atomic import check_target, write_atomically
 from .compression import ENCODINGS
@@ -84,7 +85,7 @@ def save_packed(model: nn.Module,
         'approximate: detections differ a little from the checkpoint\'s '
         f'(dtype={dtype}, predictions={predictions})'
     ]
-    return SizeTable(contents.entries, len(data), notes)
+    return SizeTable(Sizes(contents.sizes), len(data), notes)
 
 
 def _plain_meta(dataset_meta: Dict[str, Any]) -> Dict[str, Any]:

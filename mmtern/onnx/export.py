@@ -10,6 +10,7 @@ from torch import nn
 from ..convert import ternary_layers
 from ..files.atomic import check_target, write_atomically
 from ..files.config_text import config_to_text
+from ..sizes import Sizes
 from .integers import OPSETS, WEIGHTS, use_integers
 from .networks import DenseNetwork, RoINetwork, check_supported, plain_copy
 from .size_table import GraphSize, OnnxSizeTable
@@ -89,7 +90,7 @@ def save_onnx(model: nn.Module,
         sizes.append(size._replace(path=target, after=len(data)))
         notes.append(f'{target}: outputs differ from PyTorch\'s by at most '
                      f'{difference:.1e}')
-    found = sum(size.layers for size in sizes)
+    found = sum(len(size.integers.tensors) for size in sizes)
     expected = len({id(x.weight) for x in ternary_layers(model).values()})
     if weights != 'float' and found < expected:
         notes.append(
@@ -131,10 +132,10 @@ def _graph(network: nn.Module, example: torch.Tensor, input_name: str,
            weights: str) -> Tuple[Any, GraphSize, float]:
     graph = trace(network, example, input_name, names, axes, OPSETS[weights])
     before = graph.ByteSize()
-    size = GraphSize('', before, before, 0, 0, 0)
+    integers = Sizes([])
     if weights != 'float':
-        rewritten = use_integers(graph, weights)
-        size = size._replace(**rewritten._asdict())
+        integers = use_integers(graph, weights)
+    size = GraphSize('', before, before, integers)
     difference = 0.0
     for name, ours, theirs in zip(names, network(example),
                                   run(graph, example.numpy())):

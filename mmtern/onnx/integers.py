@@ -1,11 +1,12 @@
 """Ternary weights of an ONNX graph as INT2 or INT4 and one scale a
 channel."""
-from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 import numpy as np
 import torch
 
 from ..ops import pack_codes
+from ..sizes import Sizes, StoredTensor
 
 if TYPE_CHECKING:
     import onnx
@@ -17,20 +18,7 @@ OPSETS = dict(int2=25, int4=21, float=17)
 _MIN_SIZE = 256
 
 
-class Rewritten(NamedTuple):
-    """What :func:`use_integers` changed.
-
-    Attributes:
-        layers: Number of weights.
-        weights: Number of values in them.
-        nbytes: Bytes of their codes and scales.
-    """
-    layers: int
-    weights: int
-    nbytes: int
-
-
-def use_integers(model: 'onnx.ModelProto', kind: str) -> Rewritten:
+def use_integers(model: 'onnx.ModelProto', kind: str) -> Sizes:
     """Put integers and a ``DequantizeLinear`` (axis 0) in place of every
     float initializer whose rows hold the values {-a, 0, +a}.
 
@@ -42,10 +30,13 @@ def use_integers(model: 'onnx.ModelProto', kind: str) -> Rewritten:
         model (onnx.ModelProto): Changed in place; its opset must be at least
             ``OPSETS[kind]``.
         kind (str): 'int2' or 'int4'.
+
+    Returns:
+        Sizes: The weights that were rewritten.
     """
     from onnx import helper, numpy_helper
     graph = model.graph
-    nodes, layers, weights, nbytes = [], 0, 0, 0
+    nodes, sizes = [], []
     used = {
         node.input[1]
         for node in graph.node
@@ -68,13 +59,14 @@ def use_integers(model: 'onnx.ModelProto', kind: str) -> Rewritten:
                 axis=0))
         graph.initializer.remove(initializer)
         graph.initializer.extend([packed, scales])
-        layers += 1
-        weights += codes.size
-        nbytes += len(packed.raw_data) + scale.nbytes
+        sizes.append(
+            StoredTensor.ternary(name, torch.from_numpy(codes),
+                                 codes.size * scale.itemsize,
+                                 len(packed.raw_data), scale.nbytes))
     # Before all that uses them.
     for node in reversed(nodes):
         graph.node.insert(0, node)
-    return Rewritten(layers, weights, nbytes)
+    return Sizes(sizes)
 
 
 def ternary_rows(

@@ -1,28 +1,26 @@
-"""What an ONNX export's bytes are spent on."""
+"""The table of an ONNX export's sizes."""
 import os.path as osp
 from dataclasses import dataclass
 from typing import List, NamedTuple
 
 from rich.table import Table
 
+from ..sizes import Sizes
+
 
 class GraphSize(NamedTuple):
-    """Sizes of one graph, in bytes.
+    """Sizes of one graph.
 
     Attributes:
         path: Its file.
-        before: With float weights.
-        after: As written.
-        layers: Layers with integer weights.
-        weights: Their number of weights.
-        nbytes: Bytes of their codes and scales.
+        before: Bytes with float weights.
+        after: Bytes as written.
+        integers: Its integer weights.
     """
     path: str
     before: int
     after: int
-    layers: int
-    weights: int
-    nbytes: int
+    integers: Sizes
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,12 @@ class OnnxSizeTable:
                      'float file', 'file', 'ratio'):
             table.add_column(
                 head, justify='right' if table.columns else 'left')
-        for graph in self.graphs:
-            bits = 8 * graph.nbytes / max(graph.weights, 1)
+        for path, before, after, integers in self.graphs:
             table.add_row(
-                osp.basename(graph.path), str(graph.layers),
-                f'{graph.weights:,}', f'{graph.nbytes:,}', f'{bits:.3f}',
-                f'{graph.before:,}', f'{graph.after:,}',
-                f'{graph.before / graph.after:.2f}')
+                osp.basename(path), str(len(integers.tensors)),
+                f'{integers.total("weights"):,}',
+                f'{integers.total("after"):,}', f'{integers.bits:.3f}',
+                f'{before:,}', f'{after:,}', f'{before / after:.2f}')
         return table
 
     def remarks(self) -> List[str]:

@@ -1,4 +1,5 @@
 """The maths of ternary weights: pure functions on tensors."""
+from .entropy import entropy
 from .gradient import (rescale_factor, sigmoid_bump, soft_ternary,
                        soft_ternary_slope)
 from .packing import (BITS_PER_CODE, CODES_PER_BYTE, pack_codes, packed_size,
@@ -12,7 +13,7 @@ from .threshold import (check_min_sparsity, exact_threshold, max_threshold,
 
 __all__ = [
     'BITS_PER_CODE', 'CODES_PER_BYTE', 'Projection', 'SCALES',
-    'check_min_sparsity', 'cosine_distance', 'exact_threshold',
+    'check_min_sparsity', 'cosine_distance', 'entropy', 'exact_threshold',
     'fixed_point_threshold', 'keep_ternary_scale', 'learned_scale',
     'max_threshold', 'mean_threshold', 'pack_codes', 'packed_size', 'project',
     'rescale_factor', 'sigmoid_bump', 'soft_ternary', 'soft_ternary_slope',

@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import plotly.graph_objects as go
 
+from ..expected_sizes import ExpectedSize, expected_sizes
 from ..measure import measure_model, read_checkpoint
-from ..plan import TernaryPlan, reasons
-from ..sizes import Size, expected_sizes
+from ..plan import TernaryPlan
 from . import curves
 from .histograms import Stages, detail_figure, overview_figure
 from .phases import Phases
@@ -141,10 +141,9 @@ def table_section(plan: TernaryPlan, stages: Stages) -> Section:
     if 'at the end' not in stages:
         section.missing.append('Zeros, cosine and bits need a checkpoint.')
     end = stages.get('at the end', {})
-    groups = reasons(plan.report)
     section.data['ternary'] = [(r, end.get(r.name))
-                               for r in groups.pop('ternary')]
-    section.data['left'] = groups
+                               for r in plan.report.ternary]
+    section.data['left'] = plan.report.left_by_reason()
     return section
 
 
@@ -155,11 +154,11 @@ def size_section(run: WorkDir, plan: TernaryPlan, stages: Stages) -> Section:
     for pattern in ('*.safetensors', '*.onnx'):
         for path in sorted(glob(osp.join(run.path, pattern))):
             files.append(
-                Size(osp.basename(path), osp.getsize(path), 'on disk'))
+                ExpectedSize(osp.basename(path), osp.getsize(path), 'on disk'))
     if run.last_checkpoint:
         path = run.last_checkpoint
         files.append(
-            Size(
+            ExpectedSize(
                 osp.basename(path), osp.getsize(path),
                 'on disk, optimizer state and log included'))
     return Section(

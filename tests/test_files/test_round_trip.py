@@ -121,7 +121,7 @@ def test_shared_weights_are_stored_once(tmp_path):
     state = read_packed(str(path)).state_dict
     assert state.keys() == model.state_dict().keys()
     assert torch.equal(state['first.0.weight'], state['second.0.weight'])
-    assert table.total('weights') == 6 * 4 * 9 + 6 + 3 * 2 + 2
+    assert table.sizes.total('weights') == 6 * 4 * 9 + 6 + 3 * 2 + 2
 
 
 def test_table_adds_up(tmp_path):
@@ -130,11 +130,11 @@ def test_table_adds_up(tmp_path):
     before = sum(t.numel() * t.element_size()
                  for t in model.state_dict().values())
     assert table.file_size == size
-    assert table.total('before') == before
+    assert table.sizes.total('before') == before
     assert table.ratio == before / size
     zeros = sum((v == 0).sum() for k, v in expected_state(model).items()
                 if k in ('backbone.0.weight', 'neck.weight'))
-    assert table.total('zeros') == zeros
+    assert table.sizes.total('zeros') == zeros
 
 
 @laws

@@ -62,7 +62,10 @@ def test_a_layer_computes_as_before_in_fewer_bytes(kind, bits, shape):
     onnx.checker.check_model(model, full_check=True)
     assert np.allclose(run(model, value), before, atol=1e-5)
     codes = -(-weight.size * bits // 8)
-    assert rewritten == (1, weight.size, codes + 4 * shape[0])
+    (size, ) = rewritten.tensors
+    assert size.weights == weight.size and size.before == weight.nbytes
+    assert size.codes == codes and size.after == codes + 4 * shape[0]
+    assert size.zeros == (weight == 0).sum()
     assert 'w' not in [i.name for i in model.graph.initializer]
 
 
@@ -99,14 +102,14 @@ def test_float_weights_are_left_alone():
     weight[3, 4] = 0.123
     model = graph_of(weight, 'int2')
     before = model.SerializeToString()
-    assert use_integers(model, 'int2').layers == 0
+    assert not use_integers(model, 'int2').tensors
     assert model.SerializeToString() == before
 
 
 def test_a_weight_with_columns_as_outputs_is_left_alone():
     model = graph_of(ternary(20, 20), 'int2')
     model.graph.node[0].attribute[0].i = 0
-    assert use_integers(model, 'int2').layers == 0
+    assert not use_integers(model, 'int2').tensors
 
 
 def test_a_weight_used_twice_is_stored_once():
@@ -114,5 +117,5 @@ def test_a_weight_used_twice_is_stored_once():
     again = model.graph.node.add()
     again.CopyFrom(model.graph.node[0])
     again.input[0], again.output[0] = 'y', 'z'
-    assert use_integers(model, 'int2').layers == 1
+    assert len(use_integers(model, 'int2').tensors) == 1
     onnx.checker.check_model(model)

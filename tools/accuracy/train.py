@@ -13,7 +13,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 import mmtern
 from mmtern.launch import use_amp
 from mmtern.layers import TernarySettings
-from mmtern.summary import summarize
+from mmtern.measure import summarize
 from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, Method, Run
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
