@@ -1,4 +1,5 @@
 """Curves over training: losses, statistics, average precision."""
+import re
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import plotly.graph_objects as go
@@ -7,10 +8,11 @@ from plotly.subplots import make_subplots
 from .theme import APPROACH, FLOAT, MUTED, PARTS, TERNARY, line, style
 from .work_dir import Rows, WorkDir
 
+# Title and format of values.
 STATISTICS = {
-    'cosine': 'mean cos(w, t)',
-    'zeros': 'share of zeros',
-    'flips': 'share of flips',
+    'cosine': ('Mean cos(w, t)', '.3~f'),
+    'zeros': ('Zeros', '.1~%'),
+    'flips': ('Flips since the last log', '.2~%'),
 }
 
 
@@ -35,7 +37,7 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
     end = series(twin.train, 'loss')[1][-1:] if twin is not None else []
     if end:
         # Not its curve: from scratch it starts high and squeezes the rest.
-        _reference(figure, end[0], f'float at its end: {end[0]:.2f}')
+        _reference(figure, series(run.train, 'loss')[0], end[0], '.2f')
     for key, color in zip(keys, PARTS):
         figure.add_trace(
             line(*series(run.train, key), key, color, width=1.3, dash='dot'))
@@ -56,105 +58,116 @@ def regularizer_figure(run: WorkDir,
     if not any(values):
         return None
     figure = make_subplots(specs=[[dict(secondary_y=True)]])
-    figure.add_trace(line(steps, values, 'loss_ternary', TERNARY))
+    figure.add_trace(line(steps, values, 'loss', TERNARY))
     strength = series(run.train, 'ternary/lambda')
     if strength[1]:
         figure.add_trace(
             line(*strength, 'lambda (right)', MUTED, dash='dash', width=1.5),
             secondary_y=True)
-    style(figure, 300)
-    figure.update_layout(margin=dict(r=70))
-    figure.update_yaxes(title_text='loss', rangemode='tozero')
+    style(figure, 260, 'Regularizer')
+    figure.update_layout(margin=dict(r=58))
+    figure.update_yaxes(rangemode='tozero')
     figure.update_yaxes(
-        title_text='lambda',
         secondary_y=True,
         showgrid=False,
+        nticks=4,
         tickmode='auto',
-        tickformat='.1e')
+        tickformat='.0e')
     figure.update_xaxes(
         title_text='iteration', range=[0, max(r['step'] for r in run.train)])
     return mark(figure, switches, label=False)
 
 
-def statistics_figure(run: WorkDir,
-                      switches: Sequence[int]) -> Optional[go.Figure]:
-    """Cosine, zeros and flips of each part; None if not logged."""
-    parts: Dict[str, str] = {}
-    for row in run.train:
-        for key in row:
-            if key.startswith('ternary/') and key.endswith('_cosine'):
-                parts.setdefault(key[len('ternary/'):-len('_cosine')], '')
-    if not parts:
+def temperature_figure(run: WorkDir,
+                       switches: Sequence[int]) -> Optional[go.Figure]:
+    """The gradient factor's temperature; None if not logged."""
+    steps, values = series(run.train, 'ternary/temperature')
+    if not steps:
         return None
-    figure = make_subplots(
-        rows=1,
-        cols=3,
-        subplot_titles=list(STATISTICS.values()),
-        horizontal_spacing=0.07)
-    for column, what in enumerate(STATISTICS, start=1):
-        for part, color in zip(parts, PARTS):
-            curve = line(
-                *series(run.train, f'ternary/{part}_{what}'),
-                part,
-                color,
-                legendgroup=part,
-                showlegend=column == 1)
-            figure.add_trace(curve, row=1, col=column)
-    style(figure, 360)
-    figure.update_layout(
-        margin=dict(t=44, b=96),
-        legend=dict(y=-0.32, yanchor='top', x=0.5, xanchor='center'))
-    figure.update_yaxes(tickformat='.0%', col=2)
-    figure.update_yaxes(tickformat='.1%', rangemode='tozero', col=3)
+    figure = go.Figure(line(steps, values, 'temperature', TERNARY))
+    style(figure, 260, 'Temperature of the gradient factor')
+    figure.update_yaxes(rangemode='tozero')
     figure.update_xaxes(title_text='iteration')
     return mark(figure, switches, label=False)
 
 
-def precision_figure(run: WorkDir,
+def logged_parts(run: WorkDir) -> Dict[str, str]:
+    """Parts of the detector with logged statistics, and their colours."""
+    keys = dict.fromkeys(key for row in run.train for key in row)
+    matches = (re.fullmatch('ternary/(.+)_cosine', key) for key in keys)
+    return dict(zip((m[1] for m in matches if m), PARTS))
+
+
+def statistics_figures(run: WorkDir, parts: Dict[str, str],
+                       switches: Sequence[int]) -> Dict[str, go.Figure]:
+    """Cosine, zeros and flips; arguments as of :func:`logged_parts`."""
+    figures = {}
+    for what, (title, form) in STATISTICS.items():
+        figure = go.Figure([
+            line(*series(run.train, f'ternary/{part}_{what}'), part, color)
+            for part, color in parts.items()
+        ])
+        style(figure, 280, title)
+        figure.update_layout(showlegend=False, margin=dict(t=36))
+        figure.update_yaxes(tickformat=form)
+        figure.update_xaxes(title_text='iteration', nticks=5)
+        figures[what] = mark(figure, switches, label=False)
+    return figures
+
+
+def precision_figure(run: WorkDir, switches: Sequence[float],
                      twin: Optional[WorkDir]) -> Optional[go.Figure]:
-    """Validation AP of the run and its float twin; None if neither has
-    any."""
+    """Validation AP of the run and its float twin; None if neither has any.
+
+    Args:
+        switches (Sequence[float]): In epochs.
+    """
     figure = go.Figure()
-    runs = [('ternary', run, TERNARY)]
-    if twin is not None:
-        runs.insert(0, ('float', twin, FLOAT))
-    for name, source, color in runs:
-        metric, steps, values = source.average_precision()
-        if values:
-            figure.add_trace(
-                line(
-                    steps,
-                    values,
-                    name,
-                    color,
-                    mode='lines+markers',
-                    marker=dict(size=8),
-                    hovertemplate='%{y:.1f}'))
-            if name == 'float':
-                _reference(figure, values[-1],
-                           f'float at its end: {values[-1]:.1f}')
-            figure.update_yaxes(title_text=f'{metric} in percent')
+    own, steps, values = run.average_precision()
+    metric, twin_steps, twin_values = (
+        twin.average_precision() if twin is not None else ('', [], []))
+    if twin_values:
+        figure.add_trace(
+            _precision_line(twin_steps, twin_values, 'float', FLOAT))
+        _reference(figure, [0, *steps, *twin_steps], twin_values[-1], '.1f')
+    if values:
+        figure.add_trace(_precision_line(steps, values, 'ternary', TERNARY))
     if not figure.data:
         return None
-    figure.update_yaxes(rangemode='tozero')
+    figure.update_yaxes(title_text=f'{own or metric}, %', rangemode='tozero')
     figure.update_xaxes(
         title_text='epoch of its own training', rangemode='tozero')
-    return style(figure)
+    return mark(style(figure), switches)
 
 
-def _reference(figure: go.Figure, value: float, text: str) -> None:
-    """A level to compare with."""
-    figure.add_hline(
-        y=value,
-        line=dict(color=FLOAT, width=1, dash='dash'),
-        annotation=dict(text=text, font=dict(color=FLOAT, size=12)),
-        annotation_position='top left')
+def _precision_line(steps: list, values: list, name: str,
+                    color: str) -> go.Scatter:
+    return line(
+        steps,
+        values,
+        name,
+        color,
+        mode='lines+markers',
+        marker=dict(size=8),
+        hovertemplate='%{y:.1f}')
+
+
+def _reference(figure: go.Figure, x: Sequence[float], value: float,
+               form: str) -> None:
+    """The float twin's last value as a level to compare with."""
+    figure.add_trace(
+        line([min(x), max(x)], [value] * 2,
+             f'float at its end: {value:{form}}',
+             FLOAT,
+             dash='dash',
+             width=1.2,
+             hoverinfo='skip'))
 
 
 def mark(figure: go.Figure,
-         switches: Sequence[int],
+         switches: Sequence[float],
          label: bool = True) -> go.Figure:
-    """Shade the approach phase and mark the switch in every subplot."""
+    """Shade the approach phase and mark the switch."""
     if switches:
         figure.add_vrect(
             x0=0,
@@ -167,7 +180,7 @@ def mark(figure: go.Figure,
         note = dict(
             annotation_text=' ternary from here',
             annotation_font=dict(size=12, color=MUTED),
-            annotation_position='top right') if label else {}
+            annotation_position='bottom right') if label else {}
         figure.add_vline(
             x=switch, line=dict(color=MUTED, width=1.2, dash='dash'), **note)
     return figure

@@ -46,7 +46,10 @@ def overview_figure(stages: Stages) -> go.Figure:
                 colorscale=[[0, '#ffffff'], [0.25, '#fde3d3'],
                             [0.6, '#f0965f'], [1, '#a1330a']],
                 showscale=column == len(stages),
-                colorbar=dict(title='density', thickness=12, outlinewidth=0),
+                colorbar=dict(
+                    title=dict(text='density', font=dict(size=12)),
+                    thickness=12,
+                    outlinewidth=0),
                 hovertemplate='%{y}<br>|w|/δ %{x:.2f}<br>density %{z:.2f}'
                 f'<extra>{stage}</extra>'),
             row=1,
@@ -88,15 +91,17 @@ def detail_figure(stages: Stages) -> go.Figure:
             args=[dict(visible=[owner == name for owner in shown])])
         for name in [None] + names
     ]
-    style(figure, 380)
+    style(figure, 420)
     figure.update_layout(
-        margin=dict(t=70),
+        margin=dict(t=64, b=100),
+        # Below, where several rows of it on a narrow page have room.
+        legend=dict(y=-0.24, yanchor='top'),
         updatemenus=[
             dict(
                 buttons=buttons,
-                x=1,
-                xanchor='right',
-                y=1.2,
+                x=0,
+                xanchor='left',
+                y=1.26,
                 yanchor='top',
                 bgcolor='white',
                 bordercolor='#c3ccd6')

@@ -44,7 +44,7 @@ def write_report(work_dir: str,
     if run.last_checkpoint:
         meta = read_checkpoint(run.last_checkpoint)['meta']
     phases = find_phases(run, meta)
-    sections = curve_sections(run, twin, phases.iterations)
+    sections = curve_sections(run, twin, phases)
     facts = _precision_facts(run, twin)
     if run.config is None:
         sections[0].missing.append('No config was found, so the page shows '
@@ -63,7 +63,8 @@ def write_report(work_dir: str,
         if end:
             means = average(end.values())
             bits = means['bits_per_weight']
-            facts.append(('zeros', f'{means["zeros"]:.0%}', ''))
+            facts.append(
+                ('zeros', f'{means["zeros"]:.0%}', 'of the ternary weights'))
             facts.append(('entropy', f'{bits:.2f}', 'bits a weight'))
         full, packed = (
             s.size for s in (sizes.data['sizes'][0], sizes.data['sizes'][3]))

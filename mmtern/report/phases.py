@@ -21,6 +21,14 @@ class Phases:
     switches: bool
     sentence: str
 
+    @property
+    def epochs(self) -> List[float]:
+        """``iterations`` in epochs; empty where their length is not
+        known."""
+        if not self.epoch_length:
+            return []
+        return [step / self.epoch_length for step in self.iterations]
+
 
 def find_phases(run: WorkDir, meta: dict) -> Phases:
     """Read the switches from the config's schedule hook.

@@ -3,7 +3,7 @@ what is missing."""
 import os.path as osp
 from dataclasses import dataclass, field
 from glob import glob
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional
 
 import plotly.graph_objects as go
 
@@ -45,32 +45,44 @@ class Section:
 
 
 def curve_sections(run: WorkDir, twin: Optional[WorkDir],
-                   switches: Sequence[int]) -> List[Section]:
-    """Losses, statistics and average precision."""
-    losses = Section(
-        'losses', 'Losses', 'As logged. The shaded part is the approach in '
-        'full precision, where the regularizer gathers the weights.' if
-        (switches) else 'As logged.')
+                   phases: Phases) -> List[Section]:
+    """Average precision, losses and statistics."""
+    switches = phases.iterations
+    shaded = (' The shaded part is the approach in full precision, where the '
+              'regularizer gathers the weights.') if switches else ''
+    losses = Section('losses', 'Losses', f'As logged.{shaded}')
     losses.add('loss', curves.loss_figure(run, switches, twin),
                'No losses: vis_data/scalars.json has no training lines.')
-    losses.add('regularizer', curves.regularizer_figure(run, switches),
-               'The regularizer was off: no loss_ternary was logged.')
+    schedule = Section(
+        'schedule', 'Regularizer and temperature',
+        'The loss that turns filters towards ternary directions and its '
+        'strength lambda; the temperature narrows the gradient to weights '
+        'near their threshold.')
+    schedule.add('regularizer', curves.regularizer_figure(run, switches),
+                 'The regularizer was off: no loss_ternary was logged.')
+    schedule.add('temperature', curves.temperature_figure(run, switches),
+                 'No temperature: the run had no TernaryStatisticsHook.')
     weights = Section(
         'weights', 'How ternary the weights are',
         'Cosine to the nearest ternary direction, share of zeros, and share '
-        'of weights whose ternary value changed since the last log.')
-    weights.add('statistics', curves.statistics_figure(run, switches),
-                'No statistics: the run had no TernaryStatisticsHook.')
+        'of weights whose ternary value changed.')
+    parts = curves.logged_parts(run)
+    if parts:
+        weights.data['key'] = list(parts.items())
+        weights.figures.update(curves.statistics_figures(run, parts, switches))
+    else:
+        weights.missing.append(
+            'No statistics: the run had no TernaryStatisticsHook.')
     precision = Section(
         'precision', 'Average precision',
         'On the validation set, ternary from the first epoch on: what is '
         'measured is what will be deployed.')
-    precision.add('ap', curves.precision_figure(run, twin),
+    precision.add('ap', curves.precision_figure(run, phases.epochs, twin),
                   'No validation results were logged.')
     if twin is None:
         precision.missing.append(
             'No float twin: name its work directory with --float.')
-    return [precision, losses, weights]
+    return [precision, losses, schedule, weights]
 
 
 def stage_measures(run: WorkDir, plan: TernaryPlan, phases: Phases,

@@ -15,12 +15,21 @@ FONT = ('Inter, "Helvetica Neue", "Segoe UI", Roboto, "DejaVu Sans", Arial, '
         'sans-serif')
 
 
-def style(figure: go.Figure, height: int = 340) -> go.Figure:
+def style(figure: go.Figure, height: int = 340, title: str = '') -> go.Figure:
     """Apply the page's look to a figure."""
     figure.update_layout(
         template='none',
         height=height,
-        margin=dict(l=62, r=24, t=40, b=48),
+        title=dict(
+            text=title,
+            x=0,
+            xref='paper',
+            y=1,
+            yref='container',
+            yanchor='top',
+            pad=dict(t=6),
+            font=dict(size=14)) if title else None,
+        margin=dict(l=56, r=16, t=58 if title else 36, b=46),
         font=dict(family=FONT, size=13, color=INK),
         paper_bgcolor='rgba(0,0,0,0)',
         plot_bgcolor='rgba(0,0,0,0)',

@@ -12,9 +12,22 @@ from mmtern.report.work_dir import WorkDir  # noqa: E402
 from .work_dirs import (train_rows, val_rows, write_images,  # noqa: E402
                         write_scalars, write_work_dirs)
 
-FIGURES = ['ap', 'loss', 'regularizer', 'statistics', 'overview', 'detail']
+FIGURES = [
+    'ap', 'loss', 'regularizer', 'temperature', 'cosine', 'zeros', 'flips',
+    'overview', 'detail'
+]
 # Drawn by plotly once its script ran.
 DRAWN = r'id="figure-{}" class="[^"]*js-plotly-plot[^"]*"'
+# How many stick out of their place, or are empty.
+MEASURE = """<script>window.addEventListener('load', function () {
+  setTimeout(function () {
+    document.documentElement.dataset.spoiled = Array.from(
+      document.querySelectorAll('.js-plotly-plot')).filter(function (plot) {
+        var svg = plot.querySelector('.main-svg').getBoundingClientRect();
+        return svg.width > plot.getBoundingClientRect().width + 1 ||
+          !plot.data.length || plot.data.some(t => !t.x || !t.x.length);
+      }).length;
+  }, 500); });</script></body>"""
 
 
 @pytest.fixture(scope='module')
@@ -60,6 +73,15 @@ def test_a_browser_draws_every_figure(report, tmp_path):
     assert result.stdout.count('class="main-svg"') >= len(FIGURES)
     assert 'data-failed' not in result.stdout.split('<head>')[0]
     assert 'Uncaught' not in result.stderr
+
+
+@pytest.mark.parametrize('width', [1400, 500])
+def test_figures_are_filled_and_fit_the_page(report, tmp_path, width):
+    page = tmp_path / 'measured.html'
+    page.write_text(report[0].read_text().replace('</body>', MEASURE))
+    result = browse(page, tmp_path / 'profile', '--dump-dom',
+                    f'--window-size={width},2000')
+    assert 'data-spoiled="0"' in result.stdout.split('<head>')[0]
 
 
 def test_a_failing_script_would_be_noticed(report, tmp_path):

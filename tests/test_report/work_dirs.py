@@ -26,7 +26,8 @@ def train_rows(ternary: bool) -> list:
             row.update({
                 'loss_ternary': 0.1,
                 'ternary/lambda': 1e-4 if step <= EPOCH * SWITCH else 0.0,
-                'ternary/phase': float(step > EPOCH * SWITCH)
+                'ternary/phase': float(step > EPOCH * SWITCH),
+                'ternary/temperature': 4 * step / (EPOCH * EPOCHS)
             })
             for part in ('backbone', 'neck'):
                 row.update({
