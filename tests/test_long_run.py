@@ -1,13 +1,16 @@
 """2,000 iterations leave memory, files and hooks as they were."""
 import gc
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmtern import TernaryScheduleHook, ternary_layers
+from .shapes import draw_shapes, tiny_config
 from .toy import toy_runner
 
 pytestmark = [
@@ -15,6 +18,8 @@ pytestmark = [
     pytest.mark.skipif(
         not Path('/proc/self/statm').exists(), reason='reads /proc')
 ]
+# Past the detector's first validation, which takes 130 MB for good.
+WARM_UP = 700
 PAGE = os.sysconf('SC_PAGE_SIZE') / 2**20
 
 
@@ -36,8 +41,22 @@ class Meter(Hook):
         self.rows.append((runner.iter, pages * PAGE,
                           len(os.listdir('/proc/self/fd')), hooks))
 
+    def assert_flat(self, capsys):
+        iterations, resident, files, registered = np.array(self.rows).T
+        late = iterations > WARM_UP
+        slope = np.polyfit(iterations[late], resident[late], 1)[0] * 100
+        with capsys.disabled():
+            print(f'\n{iterations[-1]:.0f} iterations: {slope:.3f} MB per '
+                  f'100, {resident[late].min():.0f} to '
+                  f'{resident[late].max():.0f} MB, {files[late].min():.0f} '
+                  f'to {files[late].max():.0f} open files, '
+                  f'{registered.max():.0f} hooks')
+        assert slope < 1
+        assert files[late].max() == files[late].min()
+        assert registered.max() == registered.min() == 1
 
-def test_nothing_grows(tmp_path, capsys):
+
+def test_a_toy_does_not_grow(tmp_path, capsys):
     meter = Meter()
     hooks = [
         TernaryScheduleHook(begin=50),
@@ -50,16 +69,34 @@ def test_nothing_grows(tmp_path, capsys):
     # files are not needed.
     runner.hooks[-1].max_keep_ckpts = 2
     runner.train()
-    iterations, resident, files, registered = np.array(meter.rows).T
-    late = iterations > 500
-    slope = np.polyfit(iterations[late], resident[late], 1)[0] * 100
-    with capsys.disabled():
-        print(f'\n{slope:.3f} MB per 100 iterations, '
-              f'{files[late].min():.0f} to {files[late].max():.0f} open '
-              f'files, {registered.max():.0f} hooks')
-    assert slope < 1
-    assert files[late].max() == files[late].min()
-    assert registered.max() == registered.min() == 1
+    meter.assert_flat(capsys)
     assert not any(m._forward_hooks for m in runner.model.modules())
     assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 2000
     assert ternary_layers(runner.model)
+
+
+def test_a_detector_does_not_grow(tmp_path, capsys):
+    """13 epochs of the embedded data set with its config as shipped but for
+    the images' scale; validation and checkpoints included."""
+    cfg = tiny_config(
+        draw_shapes(tmp_path / 'shapes'),
+        'tern_retinanet_r18-lite_shapes',
+        epochs=13,
+        batch_size=1)
+    cfg.work_dir = str(tmp_path / 'run')
+    meter = Meter()
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(meter)
+    runner.train()
+    assert runner.iter == 13 * 160
+    meter.assert_flat(capsys)
+    # The log is complete: every tenth iteration with its losses, the
+    # statistics of both phases, every validation.
+    [log] = Path(cfg.work_dir).glob('*/vis_data/scalars.json')
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    train = [row for row in rows if 'loss' in row]
+    assert [row['iter'] for row in train] == list(range(10, 2081, 10))
+    assert all(np.isfinite(row['loss']) for row in train)
+    approach = [row['iter'] for row in train if row['loss_ternary'] > 0]
+    assert approach == list(range(10, 3 * 160 + 1, 10))
+    assert sum('coco/bbox_mAP' in row for row in rows) == 4
