@@ -86,8 +86,12 @@ class TernaryRegularizerHook(Hook):
                           runner: Runner,
                           batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
-        runner.message_hub.update_scalar('train/ternary/lambda',
-                                         self.strength(runner))
+        strength = self.strength(runner)
+        hub = runner.message_hub
+        hub.update_scalar('train/ternary/lambda', strength)
+        if strength == 0 and 'train/loss_ternary' in hub.log_scalars:
+            # mmengine would log the last values to the end of the run.
+            hub.update_scalar('train/loss_ternary', 0.0)
 
     def after_train(self, runner: Runner) -> None:
         if self._handle is not None:

@@ -41,6 +41,8 @@ def test_added_to_the_loss_and_falling(tmp_path):
         assert step['loss'] == pytest.approx(step['loss_toy'] +
                                              step['loss_ternary'])
     assert all('loss_ternary' not in step for step in seen[8:])
+    logged = runner.message_hub.get_scalar('train/loss_ternary').data[0]
+    assert not logged[8:].any()
     assert seen[7]['loss_ternary'] < 0.8 * seen[0]['loss_ternary']
     assert not runner.model._forward_hooks  # taken off after training
 
