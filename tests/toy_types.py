@@ -1,4 +1,5 @@
 """What tests/toy_config.py names."""
+import json
 import os.path as osp
 
 import torch
@@ -25,11 +26,11 @@ class FrozenNormToy(ToyModel):
 
 @HOOKS.register_module()
 class RankWatch(Hook):
-    """Counts the steps after which all ranks hold the same ternary
-    weights."""
+    """Writes down, for each step, whether all ranks hold the same ternary
+    weights, and the mean of their losses."""
 
     def before_train(self, runner):
-        self.same = 0
+        self.steps = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None,
                          outputs=None):
@@ -41,9 +42,14 @@ class RankWatch(Hook):
             for layer in ternary_layers(model).values()
         ])
         first, *others = all_gather(weights)
-        self.same += all(torch.equal(first, other) for other in others)
+        losses = all_gather(torch.stack(list(outputs.values())).detach())
+        means = torch.stack(losses).double().mean(0).tolist()
+        self.steps.append(
+            dict(
+                zip(outputs, means),
+                same=all(torch.equal(first, other) for other in others)))
 
     def after_train(self, runner):
         if is_main_process():
-            with open(osp.join(runner.work_dir, 'same_steps'), 'w') as file:
-                file.write(str(self.same))
+            with open(osp.join(runner.work_dir, 'ranks.json'), 'w') as file:
+                json.dump(self.steps, file)
