@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Create .venv in the repository root and install pinned versions of torch,
-# mmcv, mmengine, mmdet, the test tools and mmtern itself (editable).
+# mmcv, mmengine, mmdet, the test tools and mmtern itself (editable). The
+# classic stack goes to .venv-openmmlab, beside it.
 #
 #   bash tools/setup_env.sh [--stack onedl|openmmlab]
 #
-# Run again with nothing changed, it returns at once. An unfinished .venv, or
-# one of another stack, is built anew; pip's cache keeps downloads and the
-# compiled mmcv. Environment variables:
+# Run again with nothing changed, it returns at once. An unfinished or outdated
+# folder is built anew; pip's cache keeps downloads and the compiled mmcv.
+# Environment variables:
 #   PYTHON              interpreter to use, 3.10 to 3.13 (default: python3)
 #   PIP_FIND_LINKS      folders with wheels, e.g. of mmcv, to save its compile
 #   MMTERN_TORCH_INDEX  index that offers torch; default: PyTorch's CPU index
@@ -16,8 +17,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly NEED_KB=$((6 * 1024 * 1024)) STAMP=.venv/complete HEARTBEAT=30
-readonly PY=.venv/bin/python LOG=.venv/setup.log
+readonly NEED_KB=$((6 * 1024 * 1024)) HEARTBEAT=30
 readonly TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 
 die() { echo "error: $*" >&2 && exit 1; }
@@ -32,20 +32,22 @@ while (($#)); do
   esac
 done
 case $stack in
-  onedl | openmmlab) ;;
+  onedl) readonly VENV=.venv ;;
+  openmmlab) readonly VENV=.venv-openmmlab ;;
   *) die "--stack must be onedl or openmmlab, got '$stack'" ;;
 esac
 readonly REQUIREMENTS=tools/requirements/$stack.txt
+readonly STAMP=$VENV/complete PY=$VENV/bin/python LOG=$VENV/setup.log
 
 # One set-up at a time. Children inherit the lock, so what a killed set-up has
-# left running cannot write into the .venv of the next one.
+# left running cannot write into the folder of the next one.
 if command -v flock >/dev/null; then
   exec 9<tools/setup_env.sh
   flock -n 9 || { say 'waiting for another set-up of this folder' && flock 9; }
 fi
 
 python=${PYTHON:-python3}
-# Without PYTHON, a finished .venv may keep the interpreter it was built with.
+# Without PYTHON, a finished folder may keep the interpreter it was built with.
 if [[ -z ${PYTHON-} && -x $PY && -e $STAMP ]]; then python=$PY; fi
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' \
   2>/dev/null) || die "'$python' does not run; set PYTHON to a Python 3.10 to 3.13"
@@ -54,7 +56,7 @@ case $version in
   *) die "'$python' is Python $version, but 3.10 to 3.13 is needed; set PYTHON" ;;
 esac
 
-# A .venv does not survive a move, hence the folder.
+# An environment does not survive a move, hence the folder.
 key=$(echo "$stack $version $PWD" |
   cat - tools/requirements/common.txt "$REQUIREMENTS" setup.py mmtern/version.py |
   cksum)
@@ -111,15 +113,16 @@ cuda_visible() {
     nvidia-smi -L >/dev/null 2>&1
 }
 
-if [[ -e .venv ]]; then
-  say 'removing the .venv at hand: unfinished, outdated or of another stack'
+if [[ -e $VENV ]]; then
+  say "removing the $VENV at hand: unfinished or outdated"
   # The stamp first: an interrupted removal must not look complete.
-  rm -f $STAMP && rm -rf .venv
+  rm -f $STAMP && rm -rf $VENV
 fi
-say "a new .venv: $stack stack, Python $version, log in $LOG"
-"$python" -m venv .venv
-# mmcv's build imports pkg_resources, which setuptools 81 drops.
-phase 'build tools' pip install 'pip>=23' 'setuptools<81' wheel "$(pin ninja)"
+say "a new $VENV: $stack stack, Python $version, log in $LOG"
+"$python" -m venv $VENV
+# The pin keeps torch from bringing the newest setuptools.
+phase 'build tools' \
+  pip install 'pip>=23' wheel "$(pin setuptools)" "$(pin ninja)"
 
 mmcv=$(pin '(onedl-)?mmcv')
 compile=
@@ -167,4 +170,4 @@ if ! $PY -c 'import mmcv.ops' >>$LOG 2>&1; then
 fi
 phase 'check' $PY -c 'import cv2, mmcv.ops, mmdet, mmtern'
 echo "$key" >$STAMP
-say "done; activate it with: source .venv/bin/activate"
+say "done; activate it with: source $VENV/bin/activate"
