@@ -98,5 +98,6 @@ def test_a_detector_does_not_grow(tmp_path, capsys):
     assert [row['iter'] for row in train] == list(range(10, 2081, 10))
     assert all(np.isfinite(row['loss']) for row in train)
     approach = [row['iter'] for row in train if row['loss_ternary'] > 0]
-    assert approach == list(range(10, 3 * 160 + 1, 10))
+    # mmdet logs means over 50 iterations.
+    assert approach == list(range(10, 3 * 160 + 50, 10))
     assert sum('coco/bbox_mAP' in row for row in rows) == 4
