@@ -1,5 +1,5 @@
 """Training under what users put around a model: gradient accumulation, EMA,
-checkpointed activations, compilation, other dtypes."""
+checkpointed activations, other dtypes."""
 import copy
 
 import pytest
@@ -232,24 +232,3 @@ def test_sharded_weights_are_refused():
         refuse_sharded(FullyShardedDataParallel(ToyModel()))
     with pytest.raises(ValueError, match='wrapped in FullySharded'):
         refuse_sharded(nn.Sequential(FullyShardedDataParallel(ToyModel())))
-
-
-@pytest.mark.slow
-def test_compiled_model_trains_alike():
-    """Traced only: generating code takes a compiler and a minute."""
-    torch.manual_seed(0)
-    plain = FrozenNormToy().train()
-    twin = copy.deepcopy(plain)
-    inputs, targets = batch()
-    losses = []
-    for model, call in ((plain, plain), (twin,
-                                         torch.compile(
-                                             twin, backend='eager'))):
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        for _ in range(3):
-            optimizer.zero_grad()
-            loss = call(inputs, targets, mode='loss')['loss_toy']
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-    assert losses[:3] == pytest.approx(losses[3:], rel=1e-6)
