@@ -67,7 +67,8 @@ def _strip(node: Any) -> None:
     for key, value in (list(node.items()) if isinstance(node, dict) else
                        list(enumerate(node)) if isinstance(node, list) else
                        ()):
-        if isinstance(value, dict) and value.get('type') == 'Pretrained':
+        # Not by its type: PVT's init_cfg has none.
+        if isinstance(value, dict) and 'checkpoint' in value:
             node[key] = None
         elif key in ('pretrained', 'teacher_ckpt', 'teacher_checkpoint'):
             node[key] = False if value is True else None
@@ -172,4 +173,6 @@ def _predict(detector: nn.Module, model: ConfigDict, side: int) -> None:
 
 def _sentence(error: Exception) -> str:
     text = ' '.join(str(error).split())
+    # No folders of this machine in the table.
+    text = re.sub(r', the current sys.path .*|/\S*/site-packages/', '', text)
     return f'{type(error).__name__}: {text[:160]}'
