@@ -33,11 +33,15 @@ class BuildWithMim(build_py):
         mim = os.path.join(root, '.mim')
         # Nothing of an earlier build may survive a renamed config.
         shutil.rmtree(mim, ignore_errors=True)
-        os.makedirs(mim)
-        for name in ('configs', 'tools'):
-            target = os.path.join(mim, name)
+        # mmengine wants a folder before a config's name, mmtern::configs/NAME,
+        # and looks for that path below .mim/configs.
+        for name, place in (('configs', 'configs/configs'), ('tools',
+                                                             'tools')):
+            target = os.path.join(mim, place)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
             if self.editable_mode:
-                os.symlink(os.path.join('..', '..', name), target)
+                source = os.path.relpath(name, os.path.dirname(target))
+                os.symlink(source, target)
             else:
                 ignored = shutil.ignore_patterns('__pycache__', '*.pyc')
                 shutil.copytree(name, target, ignore=ignored)
@@ -46,9 +50,8 @@ class BuildWithMim(build_py):
         with open(os.path.join(mim, 'metafile.yml'), 'w') as file:
             file.write('Models:\n')
             for path in sorted(glob('configs/*.py')):
-                # mmengine cuts the first folder off and wants one before the
-                # file's name: mmtern::configs/NAME.py.
-                file.write(f'- {{Name: {path[8:-3]}, Config: ./{path}}}\n')
+                file.write(f'- {{Name: {path[8:-3]}, '
+                           f'Config: configs/{path}}}\n')
 
 
 setup(

@@ -32,9 +32,14 @@ def parse_args() -> argparse.Namespace:
 
 def read_config(name: str) -> Config:
     """A config file, or one of an installed package (``mmdet::...``)."""
-    if '::' not in name and not osp.isfile(name):
+    package, hub, path = name.partition('::')
+    if not hub and not osp.isfile(name):
         fail(f'config {name!r} does not exist')
-    return get_config(name) if '::' in name else Config.fromfile(name)
+    if hub and '/' not in path:
+        # mmengine's own sentence names neither the config nor the folder.
+        fail(f'config {name!r} lacks its folder, as in '
+             f'mmtern::configs/NAME.py or mmdet::retinanet/NAME.py')
+    return get_config(name) if hub else Config.fromfile(name)
 
 
 def main() -> None:

@@ -7,6 +7,10 @@ def register_configs() -> None:
     ``_base_ = 'mmtern::configs/NAME.py'`` find the installed configs.
 
     mmengine looks a package up in this table first and refuses those that
-    are not listed. It also wants a folder in the path, hence ``configs/``.
+    are not listed. It also refuses a path without a folder, hence
+    ``configs/``. As a ``_base_`` it gives everything of ours the scope
+    ``mmtern``, which has no registries and falls back to mmengine's own: fine
+    for hooks, but not for the data sets of the small configs, which are for
+    use inside the repository.
     """
     MODULE2PACKAGE.setdefault('mmtern', 'mmtern')

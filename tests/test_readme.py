@@ -70,6 +70,11 @@ def test_command(command, monkeypatch, capsys):
         extras = re.findall(r'mmtern\[(.*?)\]', line)
         setup = (ROOT / 'setup.py').read_text()
         assert all(f"'{extra}': " in setup for extra in extras)
+    elif words[0] == 'mim':
+        # mim train PACKAGE CONFIG, the rest goes to tools/train.py.
+        assert words[1:3] == ['train', 'mmtern']
+        assert (ROOT / 'configs' / words[3]).is_file(), words[3]
+        check_arguments('tools/train.py', words[3:], '', monkeypatch, capsys)
     elif words[0] == 'bash':
         script = (ROOT / program).read_text()
         if program == 'tools/dist_train.sh':
