@@ -49,12 +49,7 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
 def regularizer_figure(run: WorkDir,
                        switches: Sequence[int]) -> Optional[go.Figure]:
     """The regularizer's loss and strength; None if it was never on."""
-    rows = [
-        # The log repeats the last value once the regularizer is off.
-        dict(row, loss_ternary=0.0) if row.get('ternary/lambda') == 0 else row
-        for row in run.train
-    ]
-    steps, values = series(rows, 'loss_ternary')
+    steps, values = series(run.train, 'loss_ternary')
     if not any(values):
         return None
     figure = make_subplots(specs=[[dict(secondary_y=True)]])
