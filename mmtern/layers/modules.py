@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..ops import project
+from ..ops import compact_conv2d, compact_linear, project
 from .settings import TernarySettings
 from .ternarizer import Ternarizer
 
@@ -99,7 +99,16 @@ class TernConv2d(TernaryWeight, nn.Conv2d):
         self.init_ternary(TernarySettings(**(ternary or {})))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.ternary_weight, self.bias)
+        compact = self.ternarizer.compact(self.weight, self.training)
+        if compact is None or x.dim() == 3:
+            return self._conv_forward(x, self.ternary_weight, self.bias)
+        padding = self.padding
+        if self.padding_mode != 'zeros' or isinstance(padding, str):
+            mode = self.padding_mode.replace('zeros', 'constant')
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode)
+            padding = (0, 0)
+        return compact_conv2d(x, *compact, self.bias, self.stride, padding,
+                              self.dilation, self.groups)
 
 
 @MODELS.register_module()
@@ -122,4 +131,7 @@ class TernLinear(TernaryWeight, nn.Linear):
         self.init_ternary(TernarySettings(**(ternary or {})))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.ternary_weight, self.bias)
+        compact = self.ternarizer.compact(self.weight, self.training)
+        if compact is None:
+            return F.linear(x, self.ternary_weight, self.bias)
+        return compact_linear(x, *compact, self.bias)

@@ -1,14 +1,15 @@
 """From a latent weight to the ternary weight a layer computes with."""
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from ..ops import (Projection, exact_threshold, keep_ternary_scale,
-                   learned_scale, max_threshold, mean_threshold, project,
-                   rescale_factor, soft_ternary, soft_ternary_slope,
-                   sparsity_threshold, straight_through, ternary_codes)
+from ..ops import (CompactWeight, GradientFactor, Projection, compact_weight,
+                   keep_ternary_scale, learned_scale, project, rescale_factor,
+                   soft_ternary, soft_ternary_slope, straight_through,
+                   ternary_codes)
 from .settings import TernarySettings
+from .thresholds import Thresholds
 
 
 class Ternarizer:
@@ -35,8 +36,7 @@ class Ternarizer:
 
     def reset(self) -> None:
         """Forget the warm start: the next projection is an exact search."""
-        self._warm_threshold: Optional[Tensor] = None
-        self._age = 0
+        self._thresholds = Thresholds(self.settings)
         self.drop_cache()
 
     def drop_cache(self) -> None:
@@ -46,6 +46,7 @@ class Ternarizer:
         self._latent: Optional[Tensor] = None
         self._projection: Optional[Projection] = None
         self._codes: Optional[Tensor] = None
+        self._compact: Optional[CompactWeight] = None
         self._values: Optional[Tensor] = None
         self._node: Optional[Tensor] = None
         self._node_temperature = 0.0
@@ -78,68 +79,53 @@ class Ternarizer:
         if key != self._key or followed:
             self.drop_cache()
             with torch.no_grad():
-                rows = weight.detach().flatten(1).float()
-                threshold = self._threshold(rows, training)
+                rows = _rows(weight)
+                threshold = self._thresholds.of(rows, training)
                 codes = ternary_codes(rows, threshold)
                 self._projection = project(rows, threshold, codes)
-                if training and self.settings.threshold == 'exact':
-                    self._follow(self._projection)
+                if training:
+                    self._thresholds.follow(self._projection)
                 if self.settings.learns_scale:
                     self._codes = codes
                 elif self.active and not self._is_soft(training):
-                    # In place: the codes are not needed any more.
-                    codes.mul_(
-                        self._scale(rows, self._projection, training))
-                    self._values = codes.view_as(weight).to(weight.dtype)
+                    self._make(weight, training, codes)
             self._key = key
             # Held so that its address cannot be handed to another tensor
             # while the key stands for it.
             self._latent = weight.detach()
         return self._projection
 
-    def _threshold(self, rows: Tensor, training: bool) -> Tensor:
-        settings = self.settings
-        if settings.threshold == 'exact':
-            warm = self._warm_threshold
-            if (training and warm is not None and warm.device == rows.device
-                    and self._age < settings.refresh_interval):
-                return warm
-            if training:
-                self._age = 0
-            return exact_threshold(rows, settings.min_sparsity)
-        rule = (
-            mean_threshold if settings.threshold == 'mean' else max_threshold)
-        threshold = rule(rows)
-        if settings.min_sparsity > 0:
-            threshold = torch.maximum(
-                threshold, sparsity_threshold(rows, settings.min_sparsity))
-        return threshold
-
-    def _follow(self, projection: Projection) -> None:
-        """One fixed-point step towards the next optimizer step's
-        threshold."""
-        half_mean = projection.scale('lsq') / 2
-        if self.settings.min_sparsity > 0:
-            # Where the constraint binds, the threshold stands above the
-            # fixed point; keep the proportion of the last exact search.
-            if self._age == 0:
-                self._excess = torch.where(half_mean > 0,
-                                           projection.threshold / half_mean,
-                                           1.0)
-            half_mean = half_mean * self._excess
-        self._warm_threshold = half_mean
-        self._age += 1
+    @torch.no_grad()
+    def _make(self,
+              weight: Tensor,
+              training: bool,
+              codes: Optional[Tensor] = None) -> None:
+        """Compute and keep the ternary weight; overwrites ``codes``, given
+        where they are at hand."""
+        rows, projection = _rows(weight), self._projection
+        scale = self._scale(rows, projection, training)
+        if self._is_soft(training):
+            self._values = _like(
+                weight,
+                soft_ternary(rows, projection.threshold, scale,
+                             self.temperature))
+            return
+        if codes is None:
+            codes = ternary_codes(rows, projection.threshold)
+        if training:
+            self._compact = compact_weight(codes, scale, weight)
+        else:
+            self._values = _like(weight, codes.mul_(scale))
 
     def codes(self, weight: Tensor, training: bool = False) -> Tensor:
         """Codes in {-1, 0, +1}, shape (C_out, d), float32."""
         threshold = self.project(weight, training).threshold
-        return ternary_codes(weight.detach().flatten(1).float(), threshold)
+        return ternary_codes(_rows(weight), threshold)
 
     def scale(self, weight: Tensor) -> Tensor:
         """Scale ``a`` of each filter in eval, shape (C_out, 1), float32;
         least squares where the layer trains its own."""
-        rows = weight.detach().flatten(1).float()
-        return self._scale(rows, self.project(weight), training=False)
+        return self._scale(_rows(weight), self.project(weight), training=False)
 
     def _scale(self, rows: Tensor, projection: Projection,
                training: bool) -> Tensor:
@@ -161,49 +147,77 @@ class Ternarizer:
             training (bool): The layer's mode.
 
         Returns:
-            Tensor: Shape and dtype of ``weight``.
+            Tensor: Shape and dtype of ``weight``, and but for trained scales
+            its memory format.
         """
         if not self.active:
             return weight
-        projection = self.project(weight, training)
+        self.project(weight, training)
         if weight_scale is not None:
-            return learned_scale(weight, weight_scale.float(),
-                                 self._codes).to(weight.dtype)
+            values = learned_scale(weight, weight_scale.float(), self._codes)
+            return values.to(weight.dtype)
+        gradient = torch.is_grad_enabled() and weight.requires_grad
         soft = self._is_soft(training)
+        if training and not soft:
+            values = self._compact_of(weight).values(weight.dtype)
+            if not gradient:
+                return values
+            return straight_through(weight, values,
+                                    self._factor(weight, training))
         stale = soft and self._node_temperature != self.temperature
         if self._values is None or stale:
-            with torch.no_grad():
-                self._values = self._compute(weight, projection, training)
-        if not (torch.is_grad_enabled() and weight.requires_grad):
+            self._make(weight, training)
+        if not gradient:
             return self._values
+        return self._node_of(weight, self._values, training)
+
+    def compact(self, weight: Tensor,
+                training: bool) -> Optional[Tuple[Tensor, CompactWeight]]:
+        """The weight in a training step, for a layer that keeps no float
+        copy of it until its backward.
+
+        Returns:
+            tuple or None: A gate of ``weight``'s shape and dtype, to which
+            the layer gives the weight's gradient, and the weight. None where
+            the layer must compute with the result of a call: in the approach
+            phase, without gradient, with a soft forward or trained scales.
+        """
+        gradient = torch.is_grad_enabled() and weight.requires_grad
+        if (not (self.active and training and gradient)
+                or self.settings.learns_scale or self._is_soft(training)):
+            return None
+        compact = self._compact_of(weight)
+        # One zero seen as a whole weight: a place in the graph, no memory.
+        zero = weight.new_zeros([1] * weight.dim())
+        gate = zero.expand(weight.shape)
+        return self._node_of(weight, gate, training), compact
+
+    def _compact_of(self, weight: Tensor) -> CompactWeight:
+        self.project(weight, True)
+        if self._compact is None:  # projected before the switch to ternary
+            self._make(weight, True)
+        return self._compact
+
+    def _node_of(self, weight: Tensor, values: Tensor,
+                 training: bool) -> Tensor:
+        """``values`` as a node of the graph, one for all uses in a step: so
+        the gradient factor is computed once."""
         if self._node is None or self._node_temperature != self.temperature:
-            self._node = straight_through(
-                weight, self._values,
-                self._gradient_factor(weight, projection, soft))
+            self._node = straight_through(weight, values,
+                                          self._factor(weight, training))
             self._node_temperature = self.temperature
         return self._node
 
     def _is_soft(self, training: bool) -> bool:
         return training and self.settings.forward == 'soft'
 
-    def _compute(self, weight: Tensor, projection: Projection,
-                 training: bool) -> Tensor:
-        rows = weight.detach().flatten(1).float()
-        scale = self._scale(rows, projection, training)
-        if self._is_soft(training):
-            values = soft_ternary(rows, projection.threshold, scale,
-                                  self.temperature)
-        else:
-            values = ternary_codes(rows, projection.threshold).mul_(scale)
-        return values.view_as(weight).to(weight.dtype)
-
-    def _gradient_factor(self, weight: Tensor, projection: Projection,
-                         soft: bool):
+    def _factor(self, weight: Tensor, training: bool) -> GradientFactor:
         settings, temperature = self.settings, self.temperature
-        latent = weight.detach()
+        projection, latent = self._projection, weight.detach()
+        soft = self._is_soft(training)
 
         def factor() -> Optional[Tensor]:
-            rows = latent.flatten(1).float()
+            rows = _rows(latent)
             if soft:
                 return soft_ternary_slope(rows, projection.threshold,
                                           projection.scale(settings.scale),
@@ -212,3 +226,13 @@ class Ternarizer:
                                   settings.floor, settings.normalize)
 
         return factor
+
+
+def _rows(weight: Tensor) -> Tensor:
+    """Filters as rows, shape (C_out, d), float32, out of the graph."""
+    return weight.detach().flatten(1).float()
+
+
+def _like(weight: Tensor, rows: Tensor) -> Tensor:
+    """``rows`` in the shape, dtype and memory format of ``weight``."""
+    return torch.empty_like(weight).copy_(rows.view_as(weight))

@@ -1,4 +1,6 @@
 """The maths of ternary weights: pure functions on tensors."""
+from .compact import (CompactWeight, compact_conv2d, compact_linear,
+                      compact_weight)
 from .entropy import entropy
 from .gradient import (rescale_factor, sigmoid_bump, soft_ternary,
                        soft_ternary_slope)
@@ -7,15 +9,17 @@ from .packing import (BITS_PER_CODE, CODES_PER_BYTE, pack_codes, packed_size,
 from .projection import (SCALES, Projection, fixed_point_threshold,
                          keep_ternary_scale, project, ternary_codes)
 from .regularizer import cosine_distance
-from .ternarize import learned_scale, straight_through
+from .ternarize import GradientFactor, learned_scale, straight_through
 from .threshold import (check_min_sparsity, exact_threshold, max_threshold,
                         mean_threshold, sparsity_threshold)
 
 __all__ = [
-    'BITS_PER_CODE', 'CODES_PER_BYTE', 'Projection', 'SCALES',
-    'check_min_sparsity', 'cosine_distance', 'entropy', 'exact_threshold',
-    'fixed_point_threshold', 'keep_ternary_scale', 'learned_scale',
-    'max_threshold', 'mean_threshold', 'pack_codes', 'packed_size', 'project',
-    'rescale_factor', 'sigmoid_bump', 'soft_ternary', 'soft_ternary_slope',
-    'sparsity_threshold', 'straight_through', 'ternary_codes', 'unpack_codes'
+    'BITS_PER_CODE', 'CODES_PER_BYTE', 'CompactWeight', 'GradientFactor',
+    'Projection', 'SCALES', 'check_min_sparsity', 'compact_conv2d',
+    'compact_linear', 'compact_weight', 'cosine_distance', 'entropy',
+    'exact_threshold', 'fixed_point_threshold', 'keep_ternary_scale',
+    'learned_scale', 'max_threshold', 'mean_threshold', 'pack_codes',
+    'packed_size', 'project', 'rescale_factor', 'sigmoid_bump', 'soft_ternary',
+    'soft_ternary_slope', 'sparsity_threshold', 'straight_through',
+    'ternary_codes', 'unpack_codes'
 ]

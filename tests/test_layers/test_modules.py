@@ -90,17 +90,19 @@ def test_one_ternarization_per_step_for_shared_layers_and_accumulation():
     conv = TernConv2d(4, 4, 3, padding=1)
     twin = copy.deepcopy(conv)
     optimizer = torch.optim.SGD(conv.parameters(), lr=0.1)
-    first = conv.ternary_weight
+    gate, first = conv.ternarizer.compact(conv.weight, True)
     batches = [torch.randn(1, 4, 5, 5) for _ in range(3)]
     for x in batches:
         conv(conv(x)).square().sum().backward()
-        assert conv.ternary_weight is first
+        # One node, so one gradient factor, and one set of codes.
+        assert conv.ternarizer.compact(conv.weight, True)[0] is gate
+        assert conv.ternarizer.compact(conv.weight, True)[1] is first
     for x in batches:  # the same gradient, ternarized anew each time
         twin.ternarizer.drop_cache()
         twin(twin(x)).square().sum().backward()
     torch.testing.assert_close(conv.weight.grad, twin.weight.grad)
     optimizer.step()
-    assert conv.ternary_weight is not first
+    assert conv.ternarizer.compact(conv.weight, True)[1] is not first
 
 
 def changed_by_step(conv):

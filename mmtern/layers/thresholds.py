@@ -1,0 +1,60 @@
+"""Which threshold a layer's filters get, by its settings."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..ops import (Projection, exact_threshold, max_threshold, mean_threshold,
+                   sparsity_threshold)
+from .settings import TernarySettings
+
+
+class Thresholds:
+    """Thresholds of one latent weight, shape (C_out, 1).
+
+    While training, the exact one is followed without a sort: a fixed-point
+    step from the last call's, and an exact search at the first call and after
+    every ``refresh_interval`` calls.
+    """
+
+    def __init__(self, settings: TernarySettings) -> None:
+        self.settings = settings
+        self._next: Optional[Tensor] = None
+        self._age = 0
+
+    def of(self, rows: Tensor, training: bool) -> Tensor:
+        """Threshold of ``rows``, shape (C_out, d)."""
+        settings = self.settings
+        if settings.threshold == 'exact':
+            if not training:
+                return exact_threshold(rows, settings.min_sparsity)
+            following = self._next
+            if (following is not None and following.device == rows.device
+                    and self._age < settings.refresh_interval):
+                return following
+            self._age = 0
+            return exact_threshold(rows, settings.min_sparsity)
+        rule = (
+            mean_threshold if settings.threshold == 'mean' else max_threshold)
+        threshold = rule(rows)
+        if settings.min_sparsity > 0:
+            threshold = torch.maximum(
+                threshold, sparsity_threshold(rows, settings.min_sparsity))
+        return threshold
+
+    def follow(self, projection: Projection) -> None:
+        """One fixed-point step towards the next optimizer step's threshold,
+        from what the present one gave."""
+        if self.settings.threshold != 'exact':
+            return
+        half_mean = projection.scale('lsq') / 2
+        if self.settings.min_sparsity > 0:
+            # Where the constraint binds, the threshold stands above the
+            # fixed point; keep the proportion of the last exact search.
+            if self._age == 0:
+                self._excess = torch.where(half_mean > 0,
+                                           projection.threshold / half_mean,
+                                           1.0)
+            half_mean = half_mean * self._excess
+        self._next = half_mean
+        self._age += 1

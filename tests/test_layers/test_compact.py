@@ -1,0 +1,115 @@
+"""Layers that keep codes instead of a float weight for their backward."""
+import copy
+import gc
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmtern import TernConv2d, TernLinear
+
+LAYERS = {
+    'conv': (lambda **k: TernConv2d(8, 6, 3, padding=1, **k), (2, 8, 9, 7)),
+    'strided':
+    (lambda **k: TernConv2d(8, 6, 3, 2, dilation=2, **k), (2, 8, 9, 7)),
+    'grouped':
+    (lambda **k: TernConv2d(8, 6, 1, groups=2, bias=False, **k), (2, 8, 9, 7)),
+    'reflect':
+    (lambda **k: TernConv2d(8, 6, 3, padding=1, padding_mode='reflect', **k),
+     (2, 8, 9, 7)),
+    'same':
+    (lambda **k: TernConv2d(8, 6, 2, padding='same', **k), (2, 8, 9, 7)),
+    'unbatched': (lambda **k: TernConv2d(8, 6, 3, **k), (8, 9, 7)),
+    'empty': (lambda **k: TernConv2d(8, 6, 3, **k), (0, 8, 9, 7)),
+    'linear': (lambda **k: TernLinear(8, 6, **k), (5, 8)),
+    'tokens': (lambda **k: TernLinear(8, 6, bias=False, **k), (2, 5, 8)),
+    'no rows': (lambda **k: TernLinear(8, 6, **k), (0, 8)),
+}
+
+
+def literal(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The layer as PyTorch writes it, over the float ternary weight."""
+    weight = layer.ternary_weight
+    if isinstance(layer, nn.Conv2d):
+        return layer._conv_forward(x, weight, layer.bias)
+    return F.linear(x, weight, layer.bias)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('name', LAYERS)
+def test_output_and_gradients_are_pytorchs(name, dtype):
+    torch.manual_seed(0)
+    make, shape = LAYERS[name]
+    layer = make().to(dtype)
+    layer.ternarizer.temperature = 2.0
+    twin = copy.deepcopy(layer)
+    twin.ternarizer.temperature = 2.0
+    inputs = [torch.randn(shape, dtype=dtype).requires_grad_() for _ in '12']
+    inputs[1].data.copy_(inputs[0].data)
+    outputs = layer(inputs[0]), literal(twin, inputs[1])
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        torch.manual_seed(1)
+        output.backward(torch.randn_like(output))
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    for mine, theirs in zip(layer.parameters(), twin.parameters()):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize('name', ['conv', 'linear'])
+def test_autocast_computes_as_pytorch(name):
+    torch.manual_seed(0)
+    make, shape = LAYERS[name]
+    layer = make()
+    twin = copy.deepcopy(layer)
+    inputs = [torch.randn(shape).requires_grad_() for _ in '12']
+    inputs[1].data.copy_(inputs[0].data)
+    with torch.autocast('cpu', torch.bfloat16):
+        outputs = layer(inputs[0]), literal(twin, inputs[1])
+    assert outputs[0].dtype == torch.bfloat16
+    assert torch.equal(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    torch.testing.assert_close(layer.weight.grad, twin.weight.grad)
+
+
+@pytest.mark.parametrize(
+    'layer, x', [
+        (TernConv2d(64, 64, 3), torch.randn(1, 64, 3, 3)),
+        (TernLinear(128, 128), torch.randn(1, 128)),
+    ],
+    ids=['conv', 'linear'])
+def test_no_float_copy_waits_for_backward(layer, x):
+    output = layer(x.requires_grad_())
+    size = layer.weight.untyped_storage().nbytes()
+    held = [
+        t for t in gc.get_objects()
+        if type(t) in (torch.Tensor, nn.Parameter)
+        and t.shape == layer.weight.shape and t.is_floating_point()
+        and t.untyped_storage().nbytes() >= size
+    ]
+    assert {t.data_ptr() for t in held} == {layer.weight.data_ptr()}
+    output.sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_channels_last_weight_stays_so():
+    torch.manual_seed(0)
+    layer = TernConv2d(8, 6, 3)
+    twin = copy.deepcopy(layer).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 8, 9, 7)
+    outputs = []
+    for conv, image in ((layer, x), (twin,
+                                     x.to(memory_format=torch.channels_last))):
+        outputs.append(conv(image))
+        outputs[-1].square().sum().backward()
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(layer.weight.grad, twin.weight.grad)
+    for mode in (True, False):
+        weight = twin.train(mode).ternary_weight
+        assert torch.equal(weight, layer.train(mode).ternary_weight)
+        assert weight.is_contiguous(memory_format=torch.channels_last)
+        assert layer.ternary_weight.is_contiguous()
