@@ -26,6 +26,11 @@ class TernaryRegularizerHook(Hook):
     ranks a gradient that is equal on all of them. ``lambda`` itself is logged
     as ``train/ternary/lambda``.
 
+    The distances are computed before the detector's forward. Autograd goes
+    back from the newest operation to the oldest, so their gradients come last,
+    when the activations are freed; the other way round, a gradient of each
+    weight would wait beside all activations.
+
     Args:
         loss_weight (float): ``lambda`` at ``end``, per filter. Under AdamW at
             lr 3e-4, 1e-3 is strong; under SGD at lr 0.01 try 1e-2.
@@ -61,7 +66,8 @@ class TernaryRegularizerHook(Hook):
         self.by_epoch = by_epoch
         self._runner: Optional[Runner] = None
         self._layers: Dict[str, TernaryWeight] = {}
-        self._handle = None
+        self._loss: Optional[torch.Tensor] = None
+        self._handles = []
 
     def before_train(self, runner: Runner) -> None:
         check_alone(runner, self)
@@ -79,8 +85,10 @@ class TernaryRegularizerHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        self._handle = model.register_forward_hook(
-            self._add_loss, with_kwargs=True)
+        self._handles = [
+            model.register_forward_pre_hook(self._measure, with_kwargs=True),
+            model.register_forward_hook(self._add_loss, with_kwargs=True)
+        ]
 
     def before_train_iter(self,
                           runner: Runner,
@@ -94,9 +102,8 @@ class TernaryRegularizerHook(Hook):
             hub.update_scalar('train/loss_ternary', 0.0)
 
     def after_train(self, runner: Runner) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        while self._handles:
+            self._handles.pop().remove()
 
     def strength(self, runner: Runner) -> float:
         """``lambda`` at the runner's iteration."""
@@ -114,15 +121,19 @@ class TernaryRegularizerHook(Hook):
                 runner, self.end, self.by_epoch))
         return begin, end
 
-    def _add_loss(self, model, args: tuple, kwargs: dict, output):
+    def _measure(self, model, args: tuple, kwargs: dict) -> None:
         mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
         strength = self.strength(self._runner)
+        self._loss = None
         if mode != 'loss' or strength == 0:
-            return output
+            return
         distances = [
             cosine_distance(layer.weight,
                             layer.ternarizer.project(layer.weight, True))
             for layer in self._layers.values() if layer.weight.requires_grad
         ]
-        loss = torch.stack(distances).sum() * strength
-        return dict(output, loss_ternary=loss)
+        self._loss = torch.stack(distances).sum() * strength
+
+    def _add_loss(self, model, args: tuple, kwargs: dict, output):
+        loss, self._loss = self._loss, None
+        return output if loss is None else dict(output, loss_ternary=loss)

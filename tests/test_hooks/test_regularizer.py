@@ -3,6 +3,7 @@ import torch
 from mmengine.hooks import Hook
 
 from mmtern import TernaryRegularizerHook, TernaryScheduleHook, ternary_layers
+from mmtern.ops.regularizer import _CosineDistance
 from ..toy import ToyModel, toy_runner
 
 
@@ -45,6 +46,7 @@ def test_added_to_the_loss_and_falling(tmp_path):
     assert not logged[8:].any()
     assert seen[7]['loss_ternary'] < 0.8 * seen[0]['loss_ternary']
     assert not runner.model._forward_hooks  # taken off after training
+    assert not runner.model._forward_pre_hooks
 
 
 def test_first_value_is_lambda_times_the_sum_of_distances(tmp_path):
@@ -57,6 +59,21 @@ def test_first_value_is_lambda_times_the_sum_of_distances(tmp_path):
     hook = TernaryRegularizerHook(loss_weight=0.5, shape='constant')
     toy_runner(tmp_path, [hook, watch], model).train()
     assert watch.seen[0]['loss_ternary'] == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradient_comes_after_the_detectors(tmp_path, monkeypatch):
+    """Else a gradient of each weight waits beside all activations."""
+    order = []
+    backward = _CosineDistance.backward
+    monkeypatch.setattr(
+        _CosineDistance, 'backward',
+        staticmethod(lambda *args: order.append('pull') or backward(*args)))
+    model = ToyModel()
+    for layer in ternary_layers(model).values():
+        layer.register_full_backward_hook(lambda *_: order.append('layer'))
+    hook = TernaryRegularizerHook(loss_weight=0.5, shape='constant')
+    toy_runner(tmp_path, [hook], model, epochs=1).train()
+    assert order == 4 * (2 * ['layer'] + 2 * ['pull'])
 
 
 def test_linear_growth(tmp_path):

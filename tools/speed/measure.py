@@ -51,10 +51,10 @@ class Stepper:
                 self.model(**self.data, mode='predict')
             return dict(forward=_sync(self.device) - start)
         start = _sync(self.device)
+        # First, as TernaryRegularizerHook has it.
+        pull = self.regularizer() if self.phase == 'approach' else 0
         losses = self.model(**self.data, mode='loss')
-        loss, _ = self.model.parse_losses(losses)
-        if self.phase == 'approach' and self.layers:
-            loss = loss + self.regularizer()
+        loss = self.model.parse_losses(losses)[0] + pull
         forward = _sync(self.device)
         loss.backward()
         backward = _sync(self.device)
