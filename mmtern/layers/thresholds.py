@@ -8,6 +8,11 @@ from ..ops import (Projection, exact_threshold, max_threshold, mean_threshold,
                    sparsity_threshold)
 from .settings import TernarySettings
 
+# Filters of fewer weights are searched exactly each step: their counts lie so
+# far apart that a fixed point beside the best one costs most (2e-2 of cosine
+# at 36 weights, learning rate 1e-3), and layers of such are small.
+FEW = 64
+
 
 class Thresholds:
     """Thresholds of one latent weight, shape (C_out, 1).
@@ -26,7 +31,7 @@ class Thresholds:
         """Threshold of ``rows``, shape (C_out, d)."""
         settings = self.settings
         if settings.threshold == 'exact':
-            if not training:
+            if not training or rows.shape[1] < FEW:
                 return exact_threshold(rows, settings.min_sparsity)
             following = self._next
             if (following is not None and following.device == rows.device
