@@ -1,17 +1,22 @@
 """Time ternary against float training, in one process, A B A B.
 
-Prints a table and writes result lines to tools/results/speed.jsonl. Ratios
-are medians over pairs of neighbouring steps, so that drift of a shared
-machine cancels.
+Prints a table and appends result lines to speed.jsonl in the results' folder
+as they come. Ratios are medians over pairs of neighbouring steps, so that
+drift of a shared machine cancels.
 """
 import argparse
 import json
+import os
 import os.path as osp
+import platform
+from typing import Iterator
 
 import torch
 from mmengine.registry import init_default_scope
-from speed.cases import CASES, Case
-from speed.measure import compare_steps, peak_memory, quantizer_cost, scaling
+from speed.cases import CASES
+from speed.measure import compare_steps, scaling
+from speed.memory import peak_memory
+from speed.quantizer import quantizer_cost
 from speed.table import markdown_table, plot_scaling
 
 RESULTS = osp.join(osp.dirname(osp.abspath(__file__)), 'results')
@@ -22,10 +27,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cases',
         nargs='+',
-        choices=CASES,
-        default=None,
+        choices=[*CASES, 'none'],
+        default=list(CASES),
         metavar='CASE',
-        help=f'of {", ".join(CASES)}')
+        help=f'of {", ".join(CASES)}, or none')
+    parser.add_argument(
+        '--no-memory', action='store_true', help='leave peak memory out')
     parser.add_argument(
         '--pairs',
         type=int,
@@ -37,45 +44,51 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--scaling',
         action='store_true',
-        help='overhead against image size, as a plot')
+        help='overhead against image size and parameter count, as a plot')
     parser.add_argument('--results', default=RESULTS)
     return parser.parse_args()
+
+
+def machine_name(device: str, threads: int) -> str:
+    if device == 'cuda':
+        return torch.cuda.get_device_name()
+    with open('/proc/cpuinfo') as file:
+        models = [x for x in file if x.startswith('model name')]
+    name = models[0].split(':')[1].strip() if models else platform.machine()
+    return f'{name}, {threads} threads'
+
+
+def measure(args: argparse.Namespace) -> Iterator[dict]:
+    for name in args.cases:
+        if name == 'none':
+            continue
+        case = CASES[name]
+        for phase in ('approach', 'ternary', 'inference'):
+            line = compare_steps(case, phase, args.pairs, args.device)
+            if phase != 'inference' and not args.no_memory:
+                line.update(peak_memory(case, phase, args.device))
+            yield dict(case=name, phase=phase, pairs=args.pairs, **line)
+    for method, cost in quantizer_cost(args.device).items():
+        yield dict(case='quantizer alone', phase=method, **cost)
+    if args.scaling:
+        for point in scaling(args.pairs, args.device):
+            yield dict(case='scaling', pairs=args.pairs, **point)
 
 
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     init_default_scope('mmdet')
-    machine = (
-        torch.cuda.get_device_name()
-        if args.device == 'cuda' else f'CPU, {args.threads} threads')
-    path = osp.join(args.results, 'speed.jsonl')
+    os.makedirs(args.results, exist_ok=True)
+    machine = machine_name(args.device, args.threads)
     lines = []
-    for name in args.cases or CASES:
-        case: Case = CASES[name]
-        for phase in ('approach', 'ternary', 'inference'):
-            line = dict(
-                case=name,
-                phase=phase,
-                machine=machine,
-                pairs=args.pairs,
-                **compare_steps(case, phase, args.pairs, args.device))
-            if phase != 'inference':
-                line['memory_ratio'] = peak_memory(case, phase, args.device)
-            lines.append(line)
-            print(json.dumps(line), flush=True)
-    for method, cost in quantizer_cost(args.device).items():
-        lines.append(
-            dict(
-                case='quantizer alone', phase=method, machine=machine, **cost))
+    for line in measure(args):
+        lines.append(dict(line, machine=machine))
+        print(json.dumps(lines[-1]), flush=True)
+        with open(osp.join(args.results, 'speed.jsonl'), 'a') as file:
+            file.write(json.dumps(lines[-1]) + '\n')
     if args.scaling:
-        lines += [
-            dict(case='scaling', machine=machine, **point)
-            for point in scaling(args.pairs, args.device)
-        ]
         plot_scaling(lines, osp.join(args.results, 'speed_scaling.png'))
-    with open(path, 'a') as file:
-        file.writelines(json.dumps(line) + '\n' for line in lines)
     table = markdown_table(lines)
     with open(osp.join(args.results, 'speed.md'), 'w') as file:
         file.write(table)

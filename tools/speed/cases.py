@@ -1,7 +1,7 @@
 """Detectors and image sizes that the speed benchmark times."""
 import os.path as osp
 from dataclasses import dataclass
-from typing import Dict, Tuple
+from typing import Dict, Iterator, Optional, Tuple
 
 import torch
 from mmdet.registry import MODELS
@@ -16,10 +16,12 @@ REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 @dataclass(frozen=True)
 class Case:
-    """A float config, the images' height and width in pixels, the batch."""
+    """A float config, the images' height and width in pixels, the batch, and
+    a ResNet of other depth where given."""
     config: str
     size: Tuple[int, int]
     batch: int
+    depth: Optional[int] = None
 
     def build(self, ternary: bool) -> nn.Module:
         """The detector, float or ternary, with the same seeded weights."""
@@ -28,6 +30,8 @@ class Case:
             cfg.model.backbone.init_cfg = None
         else:
             cfg = Config.fromfile(osp.join(REPOSITORY, self.config))
+        if self.depth is not None:
+            cfg.model.backbone.depth = self.depth
         # As the shipped ternary configs: only the stem is frozen.
         cfg.model.backbone.frozen_stages = 0
         model_cfg = cfg.model
@@ -74,3 +78,12 @@ CASES: Dict[str, Case] = {
     'retinanet-r50-800': Case(RETINANET, (800, 1344), 1),
     'faster-rcnn-r50-800': Case(FASTER_RCNN, (800, 1344), 1),
 }
+
+
+def scaling_cases() -> Iterator[Tuple[str, Case]]:
+    """One image each: of several sizes, then for several ResNets. What is on
+    the axis, 'pixels' or 'weights', and the case."""
+    for side in (128, 192, 256, 320, 448):
+        yield 'pixels', Case(RETINANET, (side, side), 1)
+    for depth in (50, 101, 152):
+        yield 'weights', Case(RETINANET, (192, 192), 1, depth)

@@ -6,7 +6,8 @@ def markdown_table(lines: List[Dict]) -> str:
     """Steps first, then the quantizers alone."""
     rows = [
         '| case | phase | float ms | ternary ms | ratio (quartiles) | peak '
-        'memory ratio | machine |', '|---|---|---|---|---|---|---|'
+        'of tensors | peak resident | machine |',
+        '|---|---|---|---|---|---|---|---|'
     ]
     for x in lines:
         if 'ratio' in x and x['case'] != 'scaling':
@@ -14,7 +15,8 @@ def markdown_table(lines: List[Dict]) -> str:
                 f'| {x["case"]} | {x["phase"]} | {x["float_ms"]:.0f} | '
                 f'{x["ternary_ms"]:.0f} | {x["ratio"]:.3f} '
                 f'({x["ratio_low"]:.3f}-{x["ratio_high"]:.3f}) | '
-                f'{x.get("memory_ratio", "-")} | {x["machine"]} |')
+                f'{x.get("memory_ratio", "-")} | '
+                f'{x.get("resident_ratio", "-")} | {x["machine"]} |')
     rows += [
         '', '| quantizer alone, forward and backward | ns a weight | passes '
         'over memory | machine |', '|---|---|---|---|'
@@ -27,28 +29,31 @@ def markdown_table(lines: List[Dict]) -> str:
 
 
 def plot_scaling(lines: List[Dict], path: str) -> None:
-    """Overhead of a step against the image's pixels."""
+    """A step's time and what ternary weights add to it, against the image's
+    pixels and against the number of ternary weights."""
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
-    points = [x for x in lines if x['case'] == 'scaling']
-    figure, axis = plt.subplots(figsize=(6.4, 4))
-    pixels = [x['pixels'] for x in points]
-    axis.plot(
-        pixels, [x['float_ms'] for x in points],
-        'o-',
-        color='tab:gray',
-        label='float step')
-    axis.plot(
-        pixels, [x['overhead_ms'] for x in points],
-        'o-',
-        color='tab:red',
-        label='added by ternary weights')
-    axis.set_xlabel('pixels of the image')
-    axis.set_ylabel('milliseconds')
-    axis.set_ylim(bottom=0)
-    axis.legend()
-    axis.grid(alpha=0.3)
+    figure, panels = plt.subplots(1, 2, figsize=(9.6, 4))
+    labels = dict(
+        pixels='pixels of the image', weights='ternary weights, millions')
+    for panel, (axis, label) in zip(panels, labels.items()):
+        points = [x for x in lines if x.get('axis') == axis]
+        unit = 1 if axis == 'pixels' else 1e6
+        for key, color, name in (('float_ms', 'gray', 'float step'),
+                                 ('overhead_ms', 'red',
+                                  'added by ternary weights')):
+            panel.plot([x[axis] / unit for x in points],
+                       [x[key] for x in points],
+                       'o-',
+                       color=f'tab:{color}',
+                       label=name)
+        panel.set_xlabel(label)
+        panel.set_ylabel('milliseconds')
+        # Noise can turn a small difference negative: show it.
+        panel.set_ylim(bottom=min(0, *(x['overhead_ms'] for x in points)))
+        panel.legend()
+        panel.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

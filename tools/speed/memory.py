@@ -1,0 +1,82 @@
+"""Peak memory of a training step, ternary over float."""
+import multiprocessing
+from typing import Dict
+
+import torch
+from mmengine.registry import init_default_scope
+from torch.profiler import ProfilerActivity, profile
+
+from .cases import Case
+from .measure import Stepper
+
+
+def _tensors_cpu(case: Case, ternary: bool, phase: str) -> int:
+    """Most bytes that tensors hold at a time. Two steps: the optimizer's
+    state comes with the first."""
+    with profile(
+            activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        stepper = Stepper(case, ternary, phase, 'cpu')
+        for _ in range(2):
+            stepper.step()
+    events = trace.profiler.kineto_results.events()
+    memory = [x for x in events if x.name() == '[memory]']
+    held = peak = 0
+    for event in sorted(memory, key=lambda x: x.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def _tensors_cuda(case: Case, ternary: bool, phase: str) -> int:
+    stepper = Stepper(case, ternary, phase, 'cuda')
+    stepper.step()
+    torch.cuda.reset_peak_memory_stats()
+    stepper.step()
+    return torch.cuda.max_memory_allocated()
+
+
+def _resident_cpu(case: Case, ternary: bool, phase: str) -> int:
+    """Most bytes of the process in memory, Python and what the allocator
+    holds back included."""
+    stepper = Stepper(case, ternary, phase, 'cpu')
+    stepper.step()
+    with open('/proc/self/clear_refs', 'w') as file:
+        file.write('5')  # forget the peak so far
+    for _ in range(3):
+        stepper.step()
+    with open('/proc/self/status') as file:
+        line = next(x for x in file if x.startswith('VmHWM'))
+    return 1024 * int(line.split()[1])
+
+
+def _measure(measure, case: Case, ternary: bool, phase: str, queue) -> None:
+    init_default_scope('mmdet')
+    queue.put(measure(case, ternary, phase))
+
+
+def _ratio(measure, case: Case, phase: str) -> float:
+    context = multiprocessing.get_context('spawn')
+    peaks = []
+    for ternary in (False, True):
+        queue = context.Queue()
+        process = context.Process(
+            target=_measure, args=(measure, case, ternary, phase, queue))
+        process.start()
+        peaks.append(queue.get())
+        process.join()
+    return round(peaks[1] / peaks[0], 4)
+
+
+def peak_memory(case: Case, phase: str, device: str) -> Dict[str, float]:
+    """Ratios, each measurement in a process of its own.
+
+    Returns:
+        dict: ``memory_ratio`` of what tensors hold, and on a CPU
+        ``resident_ratio`` of the process. The latter moves by some percent
+        from run to run with the holes that freed blocks leave in the heap.
+    """
+    if device == 'cuda':
+        return dict(memory_ratio=_ratio(_tensors_cuda, case, phase))
+    return dict(
+        memory_ratio=_ratio(_tensors_cpu, case, phase),
+        resident_ratio=_ratio(_resident_cpu, case, phase))
