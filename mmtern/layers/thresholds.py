@@ -4,13 +4,13 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ..ops import (Projection, exact_threshold, max_threshold, mean_threshold,
-                   sparsity_threshold)
+from ..ops import (Projection, binned_threshold, exact_threshold,
+                   max_threshold, mean_threshold, sparsity_threshold)
 from .settings import TernarySettings
 
 # Filters of fewer weights are searched exactly each step: their counts lie so
-# far apart that a fixed point beside the best one costs most (2e-2 of cosine
-# at 36 weights, learning rate 1e-3), and layers of such are small.
+# far apart that a fixed point beside the best one costs most, and layers of
+# such are small.
 FEW = 64
 
 
@@ -18,8 +18,9 @@ class Thresholds:
     """Thresholds of one latent weight, shape (C_out, 1).
 
     While training, the exact one is followed without a sort: a fixed-point
-    step from the last call's, and an exact search at the first call and after
-    every ``refresh_interval`` calls.
+    step from the last call's, and a binned search at the first call and after
+    every ``refresh_interval`` calls, since a fixed point may be a local
+    optimum where filters have heavy tails.
     """
 
     def __init__(self, settings: TernarySettings) -> None:
@@ -38,7 +39,7 @@ class Thresholds:
                     and self._age < settings.refresh_interval):
                 return following
             self._age = 0
-            return exact_threshold(rows, settings.min_sparsity)
+            return binned_threshold(rows, settings.min_sparsity)
         rule = (
             mean_threshold if settings.threshold == 'mean' else max_threshold)
         threshold = rule(rows)

@@ -1,4 +1,5 @@
 """The maths of ternary weights: pure functions on tensors."""
+from .binned import binned_threshold
 from .compact import (CompactWeight, compact_conv2d, compact_linear,
                       compact_weight)
 from .entropy import entropy
@@ -15,11 +16,11 @@ from .threshold import (check_min_sparsity, exact_threshold, max_threshold,
 
 __all__ = [
     'BITS_PER_CODE', 'CODES_PER_BYTE', 'CompactWeight', 'GradientFactor',
-    'Projection', 'SCALES', 'check_min_sparsity', 'compact_conv2d',
-    'compact_linear', 'compact_weight', 'cosine_distance', 'entropy',
-    'exact_threshold', 'fixed_point_threshold', 'keep_ternary_scale',
-    'learned_scale', 'max_threshold', 'mean_threshold', 'pack_codes',
-    'packed_size', 'project', 'rescale_factor', 'sigmoid_bump', 'soft_ternary',
-    'soft_ternary_slope', 'sparsity_threshold', 'straight_through',
-    'ternary_codes', 'unpack_codes'
+    'Projection', 'SCALES', 'binned_threshold', 'check_min_sparsity',
+    'compact_conv2d', 'compact_linear', 'compact_weight', 'cosine_distance',
+    'entropy', 'exact_threshold', 'fixed_point_threshold',
+    'keep_ternary_scale', 'learned_scale', 'max_threshold', 'mean_threshold',
+    'pack_codes', 'packed_size', 'project', 'rescale_factor', 'sigmoid_bump',
+    'soft_ternary', 'soft_ternary_slope', 'sparsity_threshold',
+    'straight_through', 'ternary_codes', 'unpack_codes'
 ]
