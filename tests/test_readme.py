@@ -83,6 +83,9 @@ def test_command(command, monkeypatch, capsys):
             check_arguments('tools/train.py',
                             [config, '--launcher', 'pytorch', *rest], '',
                             monkeypatch, capsys)
+        elif program == 'tools/demo.sh':
+            check_arguments('tools/demo.py', arguments, '', monkeypatch,
+                            capsys)
         else:
             options = [a for a in arguments if a.startswith('--')]
             assert all(option in script for option in options)

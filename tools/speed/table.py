@@ -36,10 +36,11 @@ def plot_scaling(lines: List[Dict], path: str) -> None:
     import matplotlib.pyplot as plt
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 4))
     labels = dict(
-        pixels='pixels of the image', weights='ternary weights, millions')
+        pixels='pixels of the image, thousands',
+        weights='ternary weights, millions')
     for panel, (axis, label) in zip(panels, labels.items()):
         points = [x for x in lines if x.get('axis') == axis]
-        unit = 1 if axis == 'pixels' else 1e6
+        unit = 1e3 if axis == 'pixels' else 1e6
         for key, color, name in (('float_ms', 'gray', 'float step'),
                                  ('overhead_ms', 'red',
                                   'added by ternary weights')):
