@@ -6,21 +6,20 @@ from .version import __version__
 check_versions()
 allow_mmengine_types()
 
-from . import optim, wrappers  # noqa: E402, F401
-from .convert import Scope, convert, survey, ternary_layers  # noqa: E402
-from .files import TernaryFileError, load_detector  # noqa: E402
-from .hooks import (TernaryDistillationHook, TernaryGuardHook,  # noqa: E402
+from . import optim, wrappers  # noqa: F401
+from .convert import Scope, convert, survey, ternary_layers
+from .files import TernaryFileError, load_detector
+from .hooks import (TernaryDistillationHook, TernaryGuardHook,
                     TernaryRegularizerHook, TernaryScheduleHook,
                     TernaryStatisticsHook)
-from .hub import register_configs  # noqa: E402
-from .layers import TernarySettings, TernConv2d, TernLinear  # noqa: E402
+from .hub import register_configs
+from .layers import TernarySettings, TernConv2d, TernLinear
 
 register_configs()
 
 __all__ = [
     'Scope', 'TernConv2d', 'TernLinear', 'TernaryFileError',
     'TernaryDistillationHook', 'TernaryGuardHook', 'TernaryRegularizerHook',
-    'TernaryScheduleHook',
-    'TernarySettings', 'TernaryStatisticsHook', '__version__', 'convert',
-    'load_detector', 'survey', 'ternary_layers'
+    'TernaryScheduleHook', 'TernarySettings', 'TernaryStatisticsHook',
+    '__version__', 'convert', 'load_detector', 'survey', 'ternary_layers'
 ]

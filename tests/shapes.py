@@ -11,10 +11,11 @@ REPOSITORY = Path(__file__).parent.parent
 def draw_shapes(root: Path, *arguments: str) -> Path:
     """Draw the data set; ``arguments`` are those of tools/make_shapes.py."""
     tool = REPOSITORY / 'tools' / 'make_shapes.py'
-    subprocess.run([sys.executable, str(tool),
-                    str(root), *arguments],
-                   check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, str(tool),
+         str(root), *arguments],
+        check=True,
+        capture_output=True)
     return root
 
 
@@ -35,6 +36,6 @@ def tiny_config(root: Path, name: str, epochs: int, batch_size: int) -> Config:
             if step.type == 'Resize':
                 step.scale = (64, 48)
     for split in ('val', 'test'):
-        cfg[f'{split}_evaluator'].ann_file = str(
-            root / 'annotations' / f'{split}.json')
+        cfg[f'{split}_evaluator'].ann_file = str(root / 'annotations' /
+                                                 f'{split}.json')
     return cfg

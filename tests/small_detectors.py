@@ -36,8 +36,7 @@ def small_fcos(**backbone) -> ConfigDict:
     """FCOS-R18 with 16 channels; ``backbone`` overrides its keys."""
     model = get_config('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py')
     model = model.model
-    model.backbone.update(
-        depth=18, base_channels=8, init_cfg=None, **backbone)
+    model.backbone.update(depth=18, base_channels=8, init_cfg=None, **backbone)
     model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
     model.bbox_head.update(
         in_channels=16,

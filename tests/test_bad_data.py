@@ -13,8 +13,7 @@ CLASSES = ('circle', 'square', 'triangle')
 
 
 def image(index):
-    return dict(
-        id=index, file_name=f'{index}.jpg', width=WIDTH, height=HEIGHT)
+    return dict(id=index, file_name=f'{index}.jpg', width=WIDTH, height=HEIGHT)
 
 
 def box(index, image_id, bbox, category=1):

@@ -36,16 +36,15 @@ def train(config, work_dir, ranks, batch_size):
     else:
         command = ['bash', str(REPOSITORY / 'tools' / 'dist_train.sh')]
         command += [str(config), str(ranks)]
-    result = subprocess.run(
-        [
-            *command, '--work-dir',
-            str(work_dir), '--cfg-options',
-            f'train_dataloader.batch_size={batch_size}'
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300)
+    result = subprocess.run([
+        *command, '--work-dir',
+        str(work_dir), '--cfg-options',
+        f'train_dataloader.batch_size={batch_size}'
+    ],
+                            env=environment,
+                            capture_output=True,
+                            text=True,
+                            timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     checkpoint = (work_dir / 'last_checkpoint').read_text()
     [log] = work_dir.glob('*/vis_data/scalars.json')
@@ -104,7 +103,8 @@ def test_two_ranks_equal_one(tmp_path, config, steps):
 
 def test_usage_is_one_sentence():
     result = subprocess.run(
-        ['bash', str(REPOSITORY / 'tools' / 'dist_train.sh'), 'config.py'],
+        ['bash',
+         str(REPOSITORY / 'tools' / 'dist_train.sh'), 'config.py'],
         capture_output=True,
         text=True)
     assert result.returncode == 2

@@ -29,7 +29,10 @@ class Meter(Hook):
     def __init__(self):
         self.rows = []
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
                          outputs=None):
         if not self.every_n_train_iters(runner, 50):
             return

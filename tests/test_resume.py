@@ -68,17 +68,17 @@ def test_lost_note(work_dir, damage):
 
 
 def start(work_dir, epochs, *arguments):
-    return subprocess.Popen(
-        [
-            sys.executable, str(REPOSITORY / 'tools' / 'train.py'),
-            str(REPOSITORY / 'tests' / 'toy_config.py'), '--work-dir',
-            str(work_dir), *arguments, '--cfg-options',
-            f'train_cfg.max_epochs={epochs}'
-        ],
-        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True)
+    return subprocess.Popen([
+        sys.executable,
+        str(REPOSITORY / 'tools' / 'train.py'),
+        str(REPOSITORY / 'tests' / 'toy_config.py'), '--work-dir',
+        str(work_dir), *arguments, '--cfg-options',
+        f'train_cfg.max_epochs={epochs}'
+    ],
+                            env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+                            stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE,
+                            text=True)
 
 
 def finish(process):
@@ -90,15 +90,14 @@ def training_began(work_dir, process, before):
     """Wait until a new checkpoint file is there, whole or not."""
     while process.poll() is None:
         if {(p, p.stat().st_mtime_ns)
-                for p in work_dir.glob('epoch_*.pth')
-                if p.exists()} - before:
+                for p in work_dir.glob('epoch_*.pth') if p.exists()} - before:
             return True
         time.sleep(0.002)
     return False
 
 
-@pytest.mark.parametrize(
-    'kills', [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('kills',
+                         [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_and_resumed_equals_never_stopping(tmp_path, kills):
     """Kills fall 0 to 0.3 s after a checkpoint was begun; the toy spends
     about half its time writing them."""

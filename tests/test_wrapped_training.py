@@ -36,9 +36,7 @@ def test_accumulation_equals_one_large_batch(tmp_path, amp):
     hooks = [
         TernaryScheduleHook(temperature=(4.0, 4.0)),
         dict(
-            type='TernaryRegularizerHook',
-            loss_weight=1e-2,
-            shape='constant')
+            type='TernaryRegularizerHook', loss_weight=1e-2, shape='constant')
     ]
     runner = toy_runner(
         tmp_path,
@@ -58,8 +56,7 @@ def test_accumulation_equals_one_large_batch(tmp_path, amp):
             loss = large(inputs, targets, mode='loss')['loss_toy']
             for layer in ternary_layers(large).values():
                 loss = loss + 1e-2 * cosine_distance(
-                    layer.weight, layer.ternarizer.project(
-                        layer.weight, True))
+                    layer.weight, layer.ternarizer.project(layer.weight, True))
         loss.backward()
         optimizer.step()
         for layer in ternary_layers(large).values():
@@ -146,8 +143,7 @@ def test_checkpointed_activations_give_the_same_gradients(reentrant):
     inputs = batch()[0].requires_grad_()
     for _ in range(2):  # the second pass finds the first one's graph
         plain.neck(plain.backbone(inputs)).square().sum().backward()
-        hidden = checkpoint(
-            saving.backbone, inputs, use_reentrant=reentrant)
+        hidden = checkpoint(saving.backbone, inputs, use_reentrant=reentrant)
         checkpoint(
             saving.neck, hidden,
             use_reentrant=reentrant).square().sum().backward()

@@ -32,7 +32,10 @@ class RankWatch(Hook):
     def before_train(self, runner):
         self.steps = []
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
                          outputs=None):
         model = runner.model
         if is_model_wrapper(model):

@@ -22,4 +22,6 @@ venv=.venv
 [[ $stack == onedl ]] || venv=.venv-$stack
 $venv/bin/python -m flake8 .
 $venv/bin/python -m isort --check-only --quiet .
+$venv/bin/python -m yapf --diff --parallel --recursive \
+  mmtern tools tests setup.py configs
 $venv/bin/python -m pytest -q ${pytest[@]+"${pytest[@]}"}

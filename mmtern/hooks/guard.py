@@ -62,8 +62,7 @@ class TernaryGuardHook(Hook):
         if self.every_n_train_iters(runner, self.interval):
             self._check(runner)
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self._check(runner)
 
     def _check(self, runner: Runner) -> None:

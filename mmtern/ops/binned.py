@@ -40,8 +40,9 @@ def binned_threshold(weight: Tensor, min_sparsity: float = 0.0) -> Tensor:
         magnitude.view(torch.int32) >> shift)
     index = index.clamp_(0, bins - 1).long()
     sums = weight.new_zeros(rows, bins).scatter_add_(1, index, magnitude)
-    counts = weight.new_zeros(rows, bins).scatter_add_(
-        1, index, torch.ones_like(magnitude))
+    counts = weight.new_zeros(rows,
+                              bins).scatter_add_(1, index,
+                                                 torch.ones_like(magnitude))
     limit = largest_count(d, min_sparsity)
     # The bin that passes the limit is kept in part, at its own mean.
     part = (limit - counts.cumsum(1) + counts).clamp_(min=0).minimum(counts)

@@ -60,9 +60,11 @@ class _CompactConv2d(torch.autograd.Function):
     def backward(ctx, grad_output: Tensor):
         x, *weight = ctx.saved_tensors
         values = CompactWeight(*weight).values(x.dtype)
-        grads = torch.ops.aten.convolution_backward(
-            grad_output, x, values, ctx.bias_sizes, *ctx.options, False,
-            (0, 0), ctx.groups, ctx.needs_input_grad[:3])
+        grads = torch.ops.aten.convolution_backward(grad_output, x, values,
+                                                    ctx.bias_sizes,
+                                                    *ctx.options, False,
+                                                    (0, 0), ctx.groups,
+                                                    ctx.needs_input_grad[:3])
         return (*grads, *[None] * 5)
 
 

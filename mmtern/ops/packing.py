@@ -39,8 +39,9 @@ def pack_codes(codes: Tensor) -> Tensor:
     if bool((changed | (flat.abs() > 1)).any()):
         raise ValueError('codes must be -1, 0 or +1')
     padding = -len(flat) % CODES_PER_BYTE
-    fields = torch.nn.functional.pad(flat, (0, padding)).view(
-        torch.uint8).view(-1, CODES_PER_BYTE) & 3
+    fields = torch.nn.functional.pad(flat,
+                                     (0, padding)).view(torch.uint8).view(
+                                         -1, CODES_PER_BYTE) & 3
     packed = fields[:, 0]
     for position in range(1, CODES_PER_BYTE):
         packed = packed | fields[:, position] << BITS_PER_CODE * position

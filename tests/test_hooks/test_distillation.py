@@ -75,8 +75,8 @@ def test_added_to_the_loss_and_leaves_no_trace(tmp_path, teacher):
 def test_pulls_features_towards_the_teachers(tmp_path, teacher):
     weak = run(tmp_path, teacher, epochs=25, loss_weight=1e-6)[1]
     strong = run(tmp_path, teacher, epochs=25, loss_weight=10.0)[1]
-    assert (strong[-1]['loss_distillation'] / 10 <
-            0.8 * weak[-1]['loss_distillation'] / 1e-6)
+    assert (strong[-1]['loss_distillation'] / 10
+            < 0.8 * weak[-1]['loss_distillation'] / 1e-6)
 
 
 @pytest.mark.parametrize('kwargs, words', [

@@ -25,7 +25,10 @@ class Spoil(Hook):
 class SpoilAfter(Spoil):
     before_train_iter = Hook.before_train_iter
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
                          outputs=None):
         Spoil.before_train_iter(self, runner, batch_idx)
 
@@ -71,8 +74,8 @@ def test_run_stops_before_the_checkpoint_is_spoiled(tmp_path, hook, name,
 
 def test_exploding_learning_rate_stops_the_run(tmp_path):
     runner = toy_runner(
-        tmp_path,
-        [TernaryScheduleHook(), TernaryGuardHook(interval=1)],
+        tmp_path, [TernaryScheduleHook(),
+                   TernaryGuardHook(interval=1)],
         epochs=50,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e6)))
     with pytest.raises(FloatingPointError, match='lower the learning rate'):

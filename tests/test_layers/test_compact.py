@@ -88,10 +88,10 @@ def test_no_float_copy_waits_for_backward(layer, x):
         size = layer.weight.untyped_storage().nbytes()
         return {
             t.data_ptr()
-            for t in gc.get_objects() if type(t) in (torch.Tensor,
-                                                     nn.Parameter)
-            and t.shape == layer.weight.shape and t.is_floating_point()
-            and t.untyped_storage().nbytes() >= size
+            for t in gc.get_objects()
+            if type(t) in (torch.Tensor,
+                           nn.Parameter) and t.shape == layer.weight.shape
+            and t.is_floating_point() and t.untyped_storage().nbytes() >= size
         }
 
     before = copies()  # of this layer and of what other tests left

@@ -25,8 +25,9 @@ def rows(draw, max_rows=8, max_d=200):
     shape = (draw(st.integers(1, max_rows)), draw(st.integers(1, max_d)))
     normal = torch.randn(shape, generator=generator)
     weight = normal.sign() * normal.abs()**draw(st.sampled_from([0, 1, 3]))
-    holes = torch.rand(shape, generator=generator) < draw(
-        st.sampled_from([0.0, 0.5, 0.95, 1.0]))
+    holes = torch.rand(
+        shape,
+        generator=generator) < draw(st.sampled_from([0.0, 0.5, 0.95, 1.0]))
     return weight.masked_fill(holes, 0) * 10.0**draw(st.integers(-10, 10))
 
 
@@ -112,8 +113,7 @@ def test_scales_keep_the_norm_or_the_least_squares(weight, min_sparsity):
     torch.testing.assert_close(norm, exact.norm(dim=1), rtol=1e-5, atol=0)
     lsq = projection.scale('lsq')
     residual = exact - lsq * codes
-    assert ((residual * codes).sum(1).abs() <=
-            1e-5 * exact.abs().sum(1)).all()
+    assert ((residual * codes).sum(1).abs() <= 1e-5 * exact.abs().sum(1)).all()
 
 
 @laws

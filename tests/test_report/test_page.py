@@ -7,10 +7,10 @@ import pytest
 pytest.importorskip('plotly')
 pytest.importorskip('jinja2')
 
-from mmtern.report import write_report  # noqa: E402
-from mmtern.report.work_dir import WorkDir  # noqa: E402
-from .work_dirs import (train_rows, val_rows, write_images,  # noqa: E402
-                        write_scalars, write_work_dirs)
+from mmtern.report import write_report
+from mmtern.report.work_dir import WorkDir
+from .work_dirs import (train_rows, val_rows, write_images, write_scalars,
+                        write_work_dirs)
 
 FIGURES = [
     'ap', 'loss', 'regularizer', 'temperature', 'cosine', 'zeros', 'flips',

@@ -20,8 +20,8 @@ def test_two_images_one_iteration(tmp_path):
     assert shapes.returncode == 0, shapes.stderr
     args = ('--suite', 'smoke', '--budget', 'smoke', '--detectors',
             'retinanet', '--methods', 'fp', 'mmtern', '--ablations',
-            'distillation', '--seeds', '0', '--work-dir', 'work',
-            '--results', 'results')
+            'distillation', '--seeds', '0', '--work-dir', 'work', '--results',
+            'results')
     first = call(tmp_path, BENCH, *args)
     assert first.returncode == 0, first.stderr[-2000:]
     path = tmp_path / 'results' / 'smoke.jsonl'

@@ -15,13 +15,14 @@ VARIED = {'time', 'data_time', 'memory'}
 
 
 def tool(name, *arguments):
-    result = subprocess.run(
-        [sys.executable,
-         str(REPOSITORY / 'tools' / name), *map(str, arguments)],
-        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
-        capture_output=True,
-        text=True,
-        timeout=300)
+    result = subprocess.run([
+        sys.executable,
+        str(REPOSITORY / 'tools' / name), *map(str, arguments)
+    ],
+                            env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+                            capture_output=True,
+                            text=True,
+                            timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
 
 

@@ -27,16 +27,16 @@ def append_line(path: str, line: Line) -> None:
 
 def is_finished(run: Run, lines: List[Line]) -> bool:
     """Whether a line without an error stands for this run."""
-    return any(
-        _run_of(line) == run and 'error' not in line for line in lines)
+    return any(_run_of(line) == run and 'error' not in line for line in lines)
 
 
 def _run_of(line: Line) -> Run:
     # A line older than one of the fields was run with that field's default.
-    return Run(**{
-        field.name: line[field.name]
-        for field in fields(Run) if field.name in line
-    })
+    return Run(
+        **{
+            field.name: line[field.name]
+            for field in fields(Run) if field.name in line
+        })
 
 
 def _spread(values: List[float]) -> str:

@@ -26,5 +26,8 @@ auto_scale_lr = dict(enable=False, base_batch_size=8)
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10),
     checkpoint=dict(
-        type='CheckpointHook', interval=4, max_keep_ckpts=2,
-        save_best='coco/bbox_mAP', rule='greater'))
+        type='CheckpointHook',
+        interval=4,
+        max_keep_ckpts=2,
+        save_best='coco/bbox_mAP',
+        rule='greater'))
