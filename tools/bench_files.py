@@ -13,6 +13,8 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 
+import resident
+
 from mmtern.sizes import PREDICTIONS, TERNARY
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -53,20 +55,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _peak_memory() -> int:
-    with open('/proc/self/status') as file:
-        line = next(x for x in file if x.startswith('VmHWM'))
-    return 1024 * int(line.split()[1])
-
-
 def _watched(action) -> tuple:
     """What ``action`` returns, its seconds, and the bytes of memory by which
     it raised the process's peak over what was held before."""
-    with open('/proc/self/clear_refs', 'w') as file:
-        file.write('5')
-    before, started = _peak_memory(), time.perf_counter()
+    resident.forget_peak()
+    before, started = resident.peak(), time.perf_counter()
     result = action()
-    return result, time.perf_counter() - started, _peak_memory() - before
+    return result, time.perf_counter() - started, resident.peak() - before
 
 
 def measure(case: Case) -> dict:

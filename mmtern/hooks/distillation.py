@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..convert import ternary_layers
 from .checks import check_alone, is_number
 from .schedule import unwrapped_ternary_layers
+from .surroundings import forward_mode
 
 EPSILON = 1e-6
 
@@ -108,7 +109,7 @@ class TernaryDistillationHook(Hook):
         self._features = _levels(output)
 
     def _add_loss(self, model, args: tuple, kwargs: dict, output):
-        mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
+        mode = forward_mode(args, kwargs)
         features, self._features = self._features, ()
         if mode != 'loss':
             return output

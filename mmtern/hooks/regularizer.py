@@ -11,6 +11,7 @@ from ..layers import TernaryWeight
 from ..ops import cosine_distance
 from .checks import check_alone, is_count, is_number
 from .schedule import to_iterations, unwrapped_ternary_layers
+from .surroundings import forward_mode
 
 SHAPES = ('linear', 'constant')
 
@@ -122,7 +123,7 @@ class TernaryRegularizerHook(Hook):
         return begin, end
 
     def _measure(self, model, args: tuple, kwargs: dict) -> None:
-        mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
+        mode = forward_mode(args, kwargs)
         strength = self.strength(self._runner)
         self._loss = None
         if mode != 'loss' or strength == 0:

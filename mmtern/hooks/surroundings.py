@@ -36,3 +36,9 @@ def warn_of_averaging(runner: Runner) -> None:
             'EMAHook averages latent weights; what it validates and saves is '
             'the ternary projection of the average, which can differ in '
             'accuracy from that of the trained weights')
+
+
+def forward_mode(args: tuple, kwargs: dict) -> str:
+    """The ``mode`` that mmengine's ``BaseModel.forward(inputs, data_samples,
+    mode='tensor')`` was called with."""
+    return kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')

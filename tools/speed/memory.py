@@ -2,6 +2,7 @@
 import multiprocessing
 from typing import Dict
 
+import resident
 import torch
 from mmengine.registry import init_default_scope
 from torch.profiler import ProfilerActivity, profile
@@ -36,17 +37,12 @@ def _tensors_cuda(case: Case, ternary: bool, phase: str) -> int:
 
 
 def _resident_cpu(case: Case, ternary: bool, phase: str) -> int:
-    """Most bytes of the process in memory, Python and what the allocator
-    holds back included."""
     stepper = Stepper(case, ternary, phase, 'cpu')
     stepper.step()
-    with open('/proc/self/clear_refs', 'w') as file:
-        file.write('5')  # forget the peak so far
+    resident.forget_peak()
     for _ in range(3):
         stepper.step()
-    with open('/proc/self/status') as file:
-        line = next(x for x in file if x.startswith('VmHWM'))
-    return 1024 * int(line.split()[1])
+    return resident.peak()
 
 
 def _measure(measure, case: Case, ternary: bool, phase: str, queue) -> None:
