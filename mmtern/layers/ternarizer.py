@@ -4,10 +4,10 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
-from ..ops import (CompactWeight, GradientFactor, Projection, compact_weight,
-                   keep_ternary_scale, learned_scale, project, rescale_factor,
-                   soft_ternary, soft_ternary_slope, straight_through,
-                   ternary_codes)
+from ..ops import (CompactWeight, Projection, Rescale, empty_as, in_layout_of,
+                   keep_ternary_scale, learned_scale, project,
+                   rescale_gradient_, rows_of, soft_ternary,
+                   soft_ternary_slope, straight_through, ternary_codes)
 from .settings import TernarySettings
 from .thresholds import Thresholds
 
@@ -81,14 +81,12 @@ class Ternarizer:
             with torch.no_grad():
                 rows = _rows(weight)
                 threshold = self._thresholds.of(rows, training)
-                codes = ternary_codes(rows, threshold)
+                if self.active and not self._is_soft(training):
+                    self._codes = empty_as(weight, torch.int8)
+                codes = None if self._codes is None else rows_of(self._codes)
                 self._projection = project(rows, threshold, codes)
                 if training:
                     self._thresholds.follow(self._projection)
-                if self.settings.learns_scale:
-                    self._codes = codes
-                elif self.active and not self._is_soft(training):
-                    self._make(weight, training, codes)
             self._key = key
             # Held so that its address cannot be handed to another tensor
             # while the key stands for it.
@@ -96,31 +94,35 @@ class Ternarizer:
         return self._projection
 
     @torch.no_grad()
-    def _make(self,
-              weight: Tensor,
-              training: bool,
-              codes: Optional[Tensor] = None) -> None:
-        """Compute and keep the ternary weight; overwrites ``codes``, given
-        where they are at hand."""
+    def _make(self, weight: Tensor, training: bool) -> None:
+        """Compute and keep the ternary weight of the last projection."""
         rows, projection = _rows(weight), self._projection
         scale = self._scale(rows, projection, training)
         if self._is_soft(training):
-            self._values = _like(
-                weight,
+            self._values = empty_as(weight)
+            rows_of(self._values).copy_(
                 soft_ternary(rows, projection.threshold, scale,
                              self.temperature))
             return
-        if codes is None:
-            codes = ternary_codes(rows, projection.threshold)
+        compact = CompactWeight(self._codes_of(weight), scale)
         if training:
-            self._compact = compact_weight(codes, scale, weight)
+            self._compact = compact
         else:
-            self._values = _like(weight, codes.mul_(scale))
+            self._values, self._codes = compact.values(weight.dtype), None
+
+    def _codes_of(self, weight: Tensor) -> Tensor:
+        """Codes of the last projection, int8 in the weight's layout."""
+        if self._codes is None:  # projected before the switch to ternary
+            self._codes = empty_as(weight, torch.int8)
+            project(
+                _rows(weight), self._projection.threshold,
+                rows_of(self._codes))
+        return self._codes
 
     def codes(self, weight: Tensor, training: bool = False) -> Tensor:
         """Codes in {-1, 0, +1}, shape (C_out, d), float32."""
         threshold = self.project(weight, training).threshold
-        return ternary_codes(_rows(weight), threshold)
+        return ternary_codes(weight.detach().flatten(1).float(), threshold)
 
     def scale(self, weight: Tensor) -> Tensor:
         """Scale ``a`` of each filter in eval, shape (C_out, 1), float32;
@@ -154,7 +156,8 @@ class Ternarizer:
             return weight
         self.project(weight, training)
         if weight_scale is not None:
-            values = learned_scale(weight, weight_scale.float(), self._codes)
+            values = learned_scale(weight, weight_scale.float(),
+                                   self._codes_of(weight).flatten(1))
             return values.to(weight.dtype)
         gradient = torch.is_grad_enabled() and weight.requires_grad
         soft = self._is_soft(training)
@@ -163,7 +166,7 @@ class Ternarizer:
             if not gradient:
                 return values
             return straight_through(weight, values,
-                                    self._factor(weight, training))
+                                    self._rescale(weight, training))
         stale = soft and self._node_temperature != self.temperature
         if self._values is None or stale:
             self._make(weight, training)
@@ -190,49 +193,57 @@ class Ternarizer:
         # One zero seen as a whole weight: a place in the graph, no memory.
         zero = weight.new_zeros([1] * weight.dim())
         gate = zero.expand(weight.shape)
-        return self._node_of(weight, gate, training), compact
+        return self._node_of(weight, gate, training, True), compact
 
     def _compact_of(self, weight: Tensor) -> CompactWeight:
         self.project(weight, True)
-        if self._compact is None:  # projected before the switch to ternary
+        if self._compact is None:
             self._make(weight, True)
         return self._compact
 
-    def _node_of(self, weight: Tensor, values: Tensor,
-                 training: bool) -> Tensor:
+    def _node_of(self,
+                 weight: Tensor,
+                 values: Tensor,
+                 training: bool,
+                 gate: bool = False) -> Tensor:
         """``values`` as a node of the graph, one for all uses in a step: so
-        the gradient factor is computed once."""
+        the gradient is re-scaled once."""
         if self._node is None or self._node_temperature != self.temperature:
-            self._node = straight_through(weight, values,
-                                          self._factor(weight, training))
+            self._node = straight_through(
+                weight, values, self._rescale(weight, training, gate))
             self._node_temperature = self.temperature
         return self._node
 
     def _is_soft(self, training: bool) -> bool:
         return training and self.settings.forward == 'soft'
 
-    def _factor(self, weight: Tensor, training: bool) -> GradientFactor:
+    def _rescale(self,
+                 weight: Tensor,
+                 training: bool,
+                 gate: bool = False) -> Rescale:
+        """What the gradient of this step's ternary weight goes through; that
+        of a gate comes from our own layers alone and may be overwritten."""
         settings, temperature = self.settings, self.temperature
         projection, latent = self._projection, weight.detach()
         soft = self._is_soft(training)
 
-        def factor() -> Optional[Tensor]:
-            rows = _rows(latent)
+        def rescale(grad: Tensor) -> Tensor:
+            grad = in_layout_of(latent, grad if gate else grad.clone())
+            rows, grad_rows = _rows(latent), rows_of(grad)
             if soft:
-                return soft_ternary_slope(rows, projection.threshold,
-                                          projection.scale(settings.scale),
-                                          temperature)
-            return rescale_factor(rows, projection.threshold, temperature,
-                                  settings.floor, settings.normalize)
+                grad_rows.mul_(
+                    soft_ternary_slope(rows, projection.threshold,
+                                       projection.scale(settings.scale),
+                                       temperature))
+            else:
+                rescale_gradient_(grad_rows, rows, projection.threshold,
+                                  temperature, settings.floor,
+                                  settings.normalize)
+            return grad
 
-        return factor
+        return rescale
 
 
 def _rows(weight: Tensor) -> Tensor:
     """Filters as rows, shape (C_out, d), float32, out of the graph."""
-    return weight.detach().flatten(1).float()
-
-
-def _like(weight: Tensor, rows: Tensor) -> Tensor:
-    """``rows`` in the shape, dtype and memory format of ``weight``."""
-    return torch.empty_like(weight).copy_(rows.view_as(weight))
+    return rows_of(weight.detach()).float()

@@ -1,26 +1,27 @@
 """The maths of ternary weights: pure functions on tensors."""
 from .binned import binned_threshold
-from .compact import (CompactWeight, compact_conv2d, compact_linear,
-                      compact_weight)
+from .compact import CompactWeight, compact_conv2d, compact_linear
 from .entropy import entropy
-from .gradient import (rescale_factor, sigmoid_bump, soft_ternary,
-                       soft_ternary_slope)
+from .gradient import (rescale_factor, rescale_gradient_, sigmoid_bump,
+                       soft_ternary, soft_ternary_slope)
 from .packing import (BITS_PER_CODE, CODES_PER_BYTE, pack_codes, packed_size,
                       unpack_codes)
 from .projection import (SCALES, Projection, fixed_point_threshold,
                          keep_ternary_scale, project, ternary_codes)
 from .regularizer import cosine_distance
-from .ternarize import GradientFactor, learned_scale, straight_through
+from .rows import empty_as, in_layout_of, row_blocks, rows_of
+from .ternarize import Rescale, learned_scale, straight_through
 from .threshold import (check_min_sparsity, exact_threshold, max_threshold,
                         mean_threshold, sparsity_threshold)
 
 __all__ = [
-    'BITS_PER_CODE', 'CODES_PER_BYTE', 'CompactWeight', 'GradientFactor',
-    'Projection', 'SCALES', 'binned_threshold', 'check_min_sparsity',
-    'compact_conv2d', 'compact_linear', 'compact_weight', 'cosine_distance',
-    'entropy', 'exact_threshold', 'fixed_point_threshold',
+    'BITS_PER_CODE', 'CODES_PER_BYTE', 'CompactWeight', 'Projection',
+    'Rescale', 'SCALES', 'binned_threshold', 'check_min_sparsity',
+    'compact_conv2d', 'compact_linear', 'cosine_distance', 'empty_as',
+    'entropy', 'exact_threshold', 'fixed_point_threshold', 'in_layout_of',
     'keep_ternary_scale', 'learned_scale', 'max_threshold', 'mean_threshold',
-    'pack_codes', 'packed_size', 'project', 'rescale_factor', 'sigmoid_bump',
+    'pack_codes', 'packed_size', 'project', 'rescale_factor',
+    'rescale_gradient_', 'row_blocks', 'rows_of', 'sigmoid_bump',
     'soft_ternary', 'soft_ternary_slope', 'sparsity_threshold',
     'straight_through', 'ternary_codes', 'unpack_codes'
 ]

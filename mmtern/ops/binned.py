@@ -2,6 +2,7 @@
 import torch
 from torch import Tensor
 
+from .rows import row_blocks
 from .threshold import check_min_sparsity, largest_count
 
 # Bits of the mantissa that tell bins apart: 8 bins an octave of magnitude.
@@ -30,6 +31,13 @@ def binned_threshold(weight: Tensor, min_sparsity: float = 0.0) -> Tensor:
         Tensor: Shape (C_out, 1).
     """
     check_min_sparsity(min_sparsity)
+    threshold = weight.new_empty(len(weight), 1)
+    for block in row_blocks(weight):
+        threshold[block] = _binned_threshold(weight[block], min_sparsity)
+    return threshold
+
+
+def _binned_threshold(weight: Tensor, min_sparsity: float) -> Tensor:
     rows, d = weight.shape
     magnitude = weight.abs()
     largest = magnitude.amax(1, keepdim=True)

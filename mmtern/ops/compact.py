@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .rows import row_blocks
+
 Pair = Tuple[int, int]
 
 
@@ -29,14 +31,10 @@ class CompactWeight(NamedTuple):
     def values(self, dtype: torch.dtype) -> Tensor:
         """The weight itself, a fresh tensor of the codes' shape."""
         scale = self.scale.view(-1, *[1] * (self.codes.dim() - 1))
-        return self.codes.to(self.scale.dtype).mul_(scale).to(dtype)
-
-
-def compact_weight(codes: Tensor, scale: Tensor,
-                   weight: Tensor) -> CompactWeight:
-    """Pack ``codes``, shape (C_out, d), in the layout of ``weight``."""
-    packed = torch.empty_like(weight, dtype=torch.int8)
-    return CompactWeight(packed.copy_(codes.view_as(weight)), scale)
+        values = torch.empty_like(self.codes, dtype=scale.dtype)
+        for block in row_blocks(values):
+            values[block].copy_(self.codes[block]).mul_(scale[block])
+        return values.to(dtype)
 
 
 class _CompactConv2d(torch.autograd.Function):

@@ -5,6 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from .rows import row_blocks
 from .threshold import TINY
 
 
@@ -13,17 +14,18 @@ def sigmoid_bump(weight: Tensor, threshold: Tensor,
     """``h = 4 sigmoid(z) (1 - sigmoid(z))`` with ``z = T (|w| / threshold -
     1)``: 1 at the threshold, falling off on both sides over ``threshold /
     T``."""
-    return _quarter_bump(weight, threshold, temperature).mul_(4)
+    return _raised_bump(weight, threshold, temperature, 1.0)
 
 
-def _quarter_bump(weight: Tensor, threshold: Tensor,
-                  temperature: float) -> Tensor:
+def _raised_bump(weight: Tensor, threshold: Tensor, temperature: float,
+                 peak: float) -> Tensor:
+    """``h + peak - 1``, by ``h = 1 - tanh(z / 2)^2``."""
     # All-zero rows have threshold 0: 0 * inf, or 0 / 0 where the temperature
     # is denormal, would be NaN.
-    slope = temperature / threshold.clamp_min(TINY)
+    slope = temperature / (2 * threshold.clamp_min(TINY))
     slope = slope.clamp_max(torch.finfo(weight.dtype).max)
-    s = weight.abs().mul_(slope).sub_(temperature).sigmoid_()
-    return torch.addcmul(s, s, s, value=-1, out=s)
+    tanh = weight.abs().mul_(slope).sub_(temperature / 2).tanh_()
+    return torch.addcmul(weight.new_tensor(peak), tanh, tanh, value=-1)
 
 
 def rescale_factor(weight: Tensor,
@@ -55,14 +57,33 @@ def rescale_factor(weight: Tensor,
     """
     if temperature == 0 or floor == 1:
         return None
-    factor = _quarter_bump(weight, threshold, temperature)
-    gain, offset = 4 * (1 - floor), floor
+    factor = _raised_bump(weight, threshold, temperature, 1 / (1 - floor))
     if normalize:
-        # The mean of gain * h + offset, without another pass over h.
-        mean = gain * factor.mean(1, keepdim=True) + offset
-        mean = mean.clamp_min(TINY)
-        gain, offset = gain / mean, offset / mean
-    return factor.mul_(gain).add_(offset)
+        mean = factor.mean(1, keepdim=True)
+        return factor.mul_(1 / mean.clamp_min(TINY))
+    return factor.mul_(1 - floor)
+
+
+def rescale_gradient_(grad: Tensor,
+                      weight: Tensor,
+                      threshold: Tensor,
+                      temperature: float,
+                      floor: float = 0.2,
+                      normalize: bool = True) -> None:
+    """Multiply ``grad`` by the factor of :func:`rescale_factor`, in place;
+    the factor is never held whole.
+
+    Args:
+        grad (Tensor): Gradient at the ternary weight, shape (C_out, d).
+        weight, threshold, temperature, floor, normalize: Those of
+            :func:`rescale_factor`.
+    """
+    for block in row_blocks(weight):
+        factor = rescale_factor(weight[block], threshold[block], temperature,
+                                floor, normalize)
+        if factor is None:
+            return
+        grad[block].mul_(factor)
 
 
 def soft_ternary(weight: Tensor, threshold: Tensor, scale: Tensor,

@@ -4,6 +4,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from .rows import row_blocks
 from .threshold import TINY
 
 SCALES = ('norm', 'lsq')
@@ -77,19 +78,20 @@ def project(weight: Tensor,
     Args:
         weight (Tensor): Rows, shape (C_out, d), float32.
         threshold (Tensor): Shape (C_out, 1).
-        codes (Tensor, optional): :func:`ternary_codes` of the two, where the
-            caller has them already.
+        codes (Tensor, optional): Shape of ``weight``, int8; receives the
+            :func:`ternary_codes` of the two, which are made on the way.
     """
-    if codes is None:
-        codes = ternary_codes(weight, threshold)
-    norm = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
-    # ||t||^2; the vectorized norm is faster than counting.
-    count = torch.linalg.vector_norm(codes, dim=1, keepdim=True).square()
-    return Projection(
-        threshold=threshold,
-        count=count.round_(),
-        inner=(weight * codes).sum(1, keepdim=True),
-        norm=norm)
+    count, inner, norm = (torch.empty_like(threshold) for _ in range(3))
+    for block in row_blocks(weight):
+        rows = weight[block]
+        signs = ternary_codes(rows, threshold[block])
+        # ||t||^2; the vectorized norm is faster than counting.
+        count[block] = torch.linalg.vector_norm(signs, dim=1, keepdim=True)
+        norm[block] = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        if codes is not None:
+            codes[block] = signs
+        inner[block] = signs.mul_(rows).sum(1, keepdim=True)
+    return Projection(threshold, count.square_().round_(), inner, norm)
 
 
 def keep_ternary_scale(weight: Tensor, scale: Tensor) -> Tensor:

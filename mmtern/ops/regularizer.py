@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .projection import Projection, ternary_codes
+from .rows import empty_as, row_blocks, rows_of
 from .threshold import TINY
 
 
@@ -29,9 +30,16 @@ class _CosineDistance(torch.autograd.Function):
         inverse_norm = torch.where(norm > TINY**0.5, 1 / norm, 0.0)
         towards = -grad_output * inverse_norm / count.clamp_min(1).sqrt()
         along = grad_output * projection.cosine() * inverse_norm.square()
-        rows = weight.flatten(1)
-        grad = ternary_codes(rows, projection.threshold).mul_(towards)
-        return grad.addcmul_(rows, along).view_as(weight), None
+        grad = empty_as(weight)
+        rows, grad_rows = rows_of(weight), rows_of(grad)
+        for block in row_blocks(rows):
+            codes = ternary_codes(rows[block], projection.threshold[block])
+            torch.addcmul(
+                codes.mul_(towards[block]),
+                rows[block],
+                along[block],
+                out=grad_rows[block])
+        return grad, None
 
 
 def cosine_distance(weight: Tensor, projection: Projection) -> Tensor:

@@ -1,15 +1,15 @@
-"""Straight-through estimators: ternary values forward, a factor
+"""Straight-through estimators: ternary values forward, a re-scaled gradient
 backward."""
-from typing import Callable, Optional
+from typing import Callable
 
 import torch
 from torch import Tensor
 
-GradientFactor = Callable[[], Optional[Tensor]]
+Rescale = Callable[[Tensor], Tensor]
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Hands out ``values`` for ``weight``; backward multiplies by a factor.
+    """Hands out ``values`` for ``weight``; backward re-scales the gradient.
 
     The factor is computed when the gradient arrives instead of being saved,
     and nothing goes through ``save_for_backward``: autograd frees what it
@@ -19,29 +19,26 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, weight: Tensor, values: Tensor,
-                factor: GradientFactor) -> Tensor:
-        ctx.factor = factor
+                rescale: Rescale) -> Tensor:
+        ctx.rescale = rescale
         return values.detach()
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
-        factor = ctx.factor()
-        if factor is not None:
-            grad_output = factor.view_as(grad_output).mul_(grad_output)
-        return grad_output, None, None
+        return ctx.rescale(grad_output), None, None
 
 
 def straight_through(weight: Tensor, values: Tensor,
-                     factor: GradientFactor) -> Tensor:
-    """Return ``values`` such that ``dL/dweight = factor() * dL/dvalues``.
+                     rescale: Rescale) -> Tensor:
+    """Return ``values`` such that ``dL/dweight = rescale(dL/dvalues)``.
 
     Args:
         weight (Tensor): Latent weight that receives the gradient.
         values (Tensor): Shape of ``weight``; what the layer computes with.
-        factor (Callable): Returns a fresh tensor with ``weight``'s number of
-            elements, or None for 1; called in each backward pass.
+        rescale (Callable): From gradient to gradient, ``weight``'s shape
+            both; called in each backward pass.
     """
-    return _StraightThrough.apply(weight, values, factor)
+    return _StraightThrough.apply(weight, values, rescale)
 
 
 class _LearnedScale(torch.autograd.Function):

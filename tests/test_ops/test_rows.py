@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from mmtern.ops import (CompactWeight, binned_threshold, cosine_distance,
+                        empty_as, exact_threshold, in_layout_of, project,
+                        rescale_factor, rescale_gradient_, row_blocks)
+from mmtern.ops import rows as blocks
+from mmtern.ops import rows_of, ternary_codes
+
+
+@pytest.mark.parametrize('rows, d, step', [
+    (7, 100, 1),
+    (7, 30, 3),
+    (7, 1000, 1),
+    (6, 30, 3),
+    (1, 5, 1),
+])
+def test_slices_cover_each_row_once(rows, d, step, monkeypatch):
+    monkeypatch.setattr(blocks, 'BLOCK', 100)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+    slices = list(row_blocks(torch.zeros(rows, d)))
+    covered = [i for s in slices for i in range(rows)[s]]
+    assert covered == list(range(rows))
+    assert {len(range(rows)[s]) for s in slices[:-1]} <= {step}
+
+
+def test_more_threads_get_larger_blocks(monkeypatch):
+    monkeypatch.setattr(blocks, 'BLOCK', 10)
+    weight = torch.zeros(8, 10)
+    for threads, count in [(1, 8), (2, 4), (100, 1)]:
+        monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+        assert len(list(row_blocks(weight))) == count
+
+
+def test_other_devices_take_all_rows_at_once():
+    weight = torch.zeros(1 << 10, 1 << 12, device='meta')
+    assert list(row_blocks(weight)) == [slice(0, 1 << 10)]
+
+
+def results(weight, grad):
+    """Everything that goes block by block."""
+    codes = torch.empty_like(weight, dtype=torch.int8)
+    projection = project(weight, exact_threshold(weight), codes)
+    latent = weight.clone().requires_grad_()
+    cosine_distance(latent, projection).backward()
+    scale, rescaled = projection.scale(), grad.clone()
+    rescale_gradient_(rescaled, weight, projection.threshold, 3.0)
+    return [
+        *projection, codes, latent.grad,
+        binned_threshold(weight), rescaled,
+        CompactWeight(codes, scale).values(torch.float32)
+    ]
+
+
+def test_results_do_not_depend_on_blocks(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    weight, grad = torch.randn(2, 37, 64, generator=generator).unbind()
+    whole = results(weight, grad)
+    monkeypatch.setattr(blocks, 'BLOCK', 300)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+    assert len(list(row_blocks(weight))) == 10
+    for one, other in zip(whole, results(weight, grad)):
+        torch.testing.assert_close(one, other)
+
+
+def test_codes_are_written_where_asked():
+    weight = torch.randn(5, 12)
+    threshold = exact_threshold(weight)
+    codes = torch.full_like(weight, 7, dtype=torch.int8)
+    project(weight, threshold, codes)
+    assert torch.equal(codes.float(), ternary_codes(weight, threshold))
+
+
+@pytest.mark.parametrize('weight', [
+    torch.randn(5, 3, 2, 4),
+    torch.randn(5, 3, 2, 4).to(memory_format=torch.channels_last),
+    torch.randn(5, 3, 1, 1).to(memory_format=torch.channels_last),
+    torch.randn(5, 6),
+])
+def test_rows_are_views_that_keep_filters_and_the_order_of_memory(weight):
+    rows = rows_of(weight)
+    assert rows.data_ptr() == weight.data_ptr() and rows.is_contiguous()
+    for row, one in zip(rows, weight):
+        assert torch.equal(row.sort().values, one.flatten().sort().values)
+    other = empty_as(weight, torch.int8)
+    rows_of(other).copy_(rows.sign())
+    assert torch.equal(other.float(), weight.sign())
+    assert rows_of(in_layout_of(weight, weight.contiguous())).equal(rows)
+
+
+def test_rows_of_another_layout_are_a_copy_in_the_usual_order():
+    weight = torch.randn(4, 2, 3, 5).permute(1, 0, 3, 2)
+    assert torch.equal(rows_of(weight), weight.reshape(2, -1))
+    other = empty_as(weight)
+    rows_of(other).copy_(rows_of(weight))
+    assert torch.equal(other, weight)
+
+
+@pytest.mark.parametrize('floor', [0.0, 0.3])
+def test_rescaled_gradient_is_the_factor_times_it(floor):
+    weight, grad = torch.randn(2, 5, 12).unbind()
+    threshold = exact_threshold(weight)
+    expected = rescale_factor(weight, threshold, 2.0, floor) * grad
+    rescale_gradient_(grad, weight, threshold, 2.0, floor)
+    torch.testing.assert_close(grad, expected)
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(temperature=0.0),
+    dict(temperature=3.0, floor=1.0),
+])
+def test_plain_straight_through_leaves_the_gradient(kwargs):
+    weight, grad = torch.randn(2, 5, 12).unbind()
+    before = grad.clone()
+    rescale_gradient_(grad, weight, exact_threshold(weight), **kwargs)
+    assert torch.equal(grad, before)
