@@ -1,4 +1,5 @@
 """Hooks of the training run."""
+from .batch_norm import TernaryBatchNormHook
 from .distillation import TernaryDistillationHook
 from .guard import TernaryGuardHook
 from .regularizer import TernaryRegularizerHook
@@ -6,6 +7,6 @@ from .schedule import TernaryScheduleHook
 from .statistics import TernaryStatisticsHook
 
 __all__ = [
-    'TernaryDistillationHook', 'TernaryGuardHook', 'TernaryRegularizerHook',
-    'TernaryScheduleHook', 'TernaryStatisticsHook'
+    'TernaryBatchNormHook', 'TernaryDistillationHook', 'TernaryGuardHook',
+    'TernaryRegularizerHook', 'TernaryScheduleHook', 'TernaryStatisticsHook'
 ]

@@ -1,7 +1,8 @@
 """The float detector as a teacher of its ternary twin."""
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -15,6 +16,8 @@ from .schedule import unwrapped_ternary_layers
 from .surroundings import forward_mode
 
 EPSILON = 1e-6
+
+Features = Union[Tensor, Sequence[Tensor]]
 
 
 def correlation_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -47,27 +50,38 @@ class TernaryDistillationHook(Hook):
     ternary detector and of a frozen float one as ``loss_distillation``.
 
     The features are what the neck hands on (the backbone, where there is no
-    neck). The teacher is the run's own model config with full-precision
-    forward; it lives beside the model, so neither state dict nor optimizer
-    sees it. A step takes about a third more time.
+    neck); with ``head_weight``, the class maps of the dense head or of the
+    RPN are compared in the same way as ``loss_distillation_head``, which
+    reaches the ternary towers, too. The teacher is the run's own model config
+    with full-precision forward; it lives beside the model, so neither state
+    dict nor optimizer sees it. A step takes about a third more time.
 
     Args:
         teacher (str): Checkpoint of the float detector. Named here and not
             taken from the model, which a resumed run has already trained.
-        loss_weight (float): Defaults to 4.
+        loss_weight (float): Of the features. Defaults to 4.
+        head_weight (float): Of the class maps; 0 leaves them out. Defaults
+            to 0.
     """
 
-    def __init__(self, teacher: str, loss_weight: float = 4.0) -> None:
+    def __init__(self,
+                 teacher: str,
+                 loss_weight: float = 4.0,
+                 head_weight: float = 0.0) -> None:
         if not (isinstance(teacher, str) and teacher):
             raise ValueError('teacher must be the path of a float checkpoint, '
                              f'but got {teacher!r}')
         if not (is_number(loss_weight) and loss_weight > 0):
             raise ValueError(
                 f'loss_weight must be a number > 0, but got {loss_weight!r}')
+        if not (is_number(head_weight) and head_weight >= 0):
+            raise ValueError(
+                f'head_weight must be a number >= 0, but got {head_weight!r}')
         self.teacher_file = teacher
         self.loss_weight = loss_weight
+        self.head_weight = head_weight
         self._teacher: Optional[nn.Module] = None
-        self._features: Sequence[Tensor] = ()
+        self._outputs: Dict[str, Any] = {}
         self._handles: List[Any] = []
 
     def before_train(self, runner: Runner) -> None:
@@ -81,17 +95,17 @@ class TernaryDistillationHook(Hook):
                 'TernaryDistillationHook needs a detector with extract_feat, '
                 f'but {type(model).__name__} has none')
         self._teacher = self._build_teacher(runner, model)
-        source = model.neck if getattr(model, 'with_neck', False) else \
-            model.backbone
-        self._handles = [
-            source.register_forward_hook(self._keep_features),
-            model.register_forward_hook(self._add_loss, with_kwargs=True)
-        ]
+        neck = getattr(model, 'with_neck', False)
+        self._keep(model.neck if neck else model.backbone, 'features')
+        if self.head_weight:
+            self._keep(_dense_head(model), 'head')
+        self._handles.append(
+            model.register_forward_hook(self._add_loss, with_kwargs=True))
 
     def after_train(self, runner: Runner) -> None:
         for handle in self._handles:
             handle.remove()
-        self._handles, self._teacher, self._features = [], None, ()
+        self._handles, self._teacher, self._outputs = [], None, {}
 
     def _build_teacher(self, runner: Runner, model: nn.Module) -> nn.Module:
         if not isinstance(runner.cfg.get('model'), dict):
@@ -105,24 +119,49 @@ class TernaryDistillationHook(Hook):
         device = next(model.parameters()).device
         return teacher.to(device).eval().requires_grad_(False)
 
-    def _keep_features(self, module, args, output) -> None:
-        self._features = _levels(output)
+    def _keep(self, module: nn.Module, name: str) -> None:
+        """Hold what ``module`` returns until the step's loss is built."""
+
+        def keep(module, args, output) -> None:
+            self._outputs[name] = output
+
+        self._handles.append(module.register_forward_hook(keep))
 
     def _add_loss(self, model, args: tuple, kwargs: dict, output):
         mode = forward_mode(args, kwargs)
-        features, self._features = self._features, ()
+        student, self._outputs = self._outputs, {}
         if mode != 'loss':
             return output
         inputs = args[0] if args else kwargs['inputs']
         with torch.no_grad():
-            targets = _levels(self._teacher.extract_feat(inputs))
-        distances = [
-            correlation_distance(student, teacher)
-            for student, teacher in zip(features, targets)
-        ]
-        loss = torch.stack(distances).mean() * self.loss_weight
-        return dict(output, loss_distillation=loss)
+            features = self._teacher.extract_feat(inputs)
+        losses = dict(loss_distillation=self.loss_weight *
+                      _mean_distance(student['features'], features))
+        if self.head_weight:
+            with torch.no_grad():
+                targets = _dense_head(self._teacher)(features)
+            losses['loss_distillation_head'] = (
+                self.head_weight *
+                _mean_distance(student['head'][0], targets[0]))
+        return dict(output, **losses)
 
 
-def _levels(features: Union[Tensor, Sequence[Tensor]]) -> Sequence[Tensor]:
-    return (features, ) if isinstance(features, Tensor) else features
+def _dense_head(model: nn.Module) -> nn.Module:
+    """The head that answers at every position: its first output is a list of
+    class maps, one a level."""
+    head = getattr(model, 'rpn_head', None) or getattr(model, 'bbox_head',
+                                                       None)
+    if not isinstance(head, BaseDenseHead):
+        raise ValueError(
+            'head_weight needs a detector with an mmdet dense head or RPN, '
+            f'but {type(model).__name__} has {type(head).__name__}')
+    return head
+
+
+def _mean_distance(student: Features, teacher: Features) -> Tensor:
+    student, teacher = ((x, ) if isinstance(x, Tensor) else x
+                        for x in (student, teacher))
+    return torch.stack([
+        correlation_distance(one, other)
+        for one, other in zip(student, teacher)
+    ]).mean()

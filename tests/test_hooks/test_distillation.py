@@ -1,10 +1,15 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
 from mmtern import TernaryDistillationHook, TernaryScheduleHook
 from mmtern.hooks.distillation import correlation_distance
+from ..small_detectors import (build, images, small_faster_rcnn,
+                               small_retinanet, ternary_twin)
 from ..toy import ToyModel, toy_runner
 from .test_regularizer import Losses
 
@@ -83,6 +88,7 @@ def test_pulls_features_towards_the_teachers(tmp_path, teacher):
     (dict(teacher=''), "teacher must be .* got ''"),
     (dict(teacher=None), 'teacher must be .* got None'),
     (dict(teacher='x.pth', loss_weight=0), 'loss_weight must be .* got 0'),
+    (dict(teacher='x.pth', head_weight=-1), 'head_weight must be .* got -1'),
 ])
 def test_wrong_arguments(kwargs, words):
     with pytest.raises(ValueError, match=words):
@@ -95,3 +101,40 @@ def test_wrong_models(tmp_path, teacher):
         toy_runner(tmp_path, [hook]).train()
     with pytest.raises(ValueError, match='has no model'):
         toy_runner(tmp_path, [hook], ToyDetector()).train()
+    hook = TernaryDistillationHook(teacher, head_weight=1.0)
+    with pytest.raises(ValueError, match='ToyDetector has Linear'):
+        toy_runner(
+            tmp_path, [hook],
+            ToyDetector(),
+            cfg=dict(model=dict(type='ToyDetector'))).train()
+
+
+@pytest.mark.parametrize('config, head', [
+    (small_retinanet(), 'bbox_head'),
+    (small_faster_rcnn(), 'rpn_head'),
+])
+def test_class_maps_of_the_dense_head(config, head, tmp_path):
+    student = build(ternary_twin(config)).train()
+    path = str(tmp_path / 'float.pth')
+    torch.save(dict(state_dict=student.state_dict()), path)
+    hook = TernaryDistillationHook(path, head_weight=2.0)
+    hook.before_train(
+        SimpleNamespace(
+            model=student,
+            hooks=[hook],
+            cfg=ConfigDict(model=ternary_twin(config))))
+    data = student.data_preprocessor(images(), True)
+    losses = student(**data, mode='loss')
+
+    teacher = build(config).eval()
+    teacher.load_state_dict(torch.load(path)['state_dict'])
+    distances = [
+        correlation_distance(one, other) for one, other in zip(
+            *(getattr(model, head)(model.extract_feat(data['inputs']))[0]
+              for model in (student, teacher)))
+    ]
+    expected = 2 * sum(distances) / len(distances)
+    assert expected > 0.01
+    torch.testing.assert_close(losses['loss_distillation_head'], expected)
+    hook.after_train(None)
+    assert not getattr(student, head)._forward_hooks
