@@ -12,8 +12,8 @@ import os.path as osp
 import time
 from dataclasses import asdict
 
-from accuracy.plan import (ABLATIONS, BUDGETS, DETECTORS, METHODS, SCOPES,
-                           SUITES, Run, plan)
+from accuracy.methods import ABLATIONS, METHODS
+from accuracy.plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run, plan
 from accuracy.results import (append_line, draw, is_finished, markdown_table,
                               read_lines)
 
@@ -42,6 +42,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--budget', choices=BUDGETS, default='short')
     parser.add_argument('--scope', choices=SCOPES, default='all')
     parser.add_argument('--min-sparsity', type=float, default=0.0)
+    parser.add_argument(
+        '--lr', type=float, default=1e-3, help='of the extra epochs')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -89,10 +91,18 @@ def main() -> None:
         return
     if not 0 <= args.min_sparsity < 1:
         fail(f'--min-sparsity must lie in [0, 1), got {args.min_sparsity}')
+    if not args.lr > 0:
+        fail(f'--lr must be above 0, got {args.lr}')
+    base = Run(
+        args.suite,
+        budget=args.budget,
+        scope=args.scope,
+        min_sparsity=args.min_sparsity,
+        amp=args.amp,
+        lr=args.lr)
     runs = [
-        run for run in
-        plan(args.suite, args.detectors, args.methods, args.seeds, args.budget,
-             args.scope, args.min_sparsity, args.ablations, args.amp)
+        run for run in plan(base, args.detectors, args.methods, args.ablations,
+                            args.seeds)
         if not is_finished(run, read_lines(path))
     ]
     context = multiprocessing.get_context('spawn')

@@ -1,6 +1,8 @@
-"""What the accuracy benchmark compares: suites, methods, ablations."""
-from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence
+"""What the accuracy benchmark runs: suites, budgets, one run for each line."""
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List
+
+from .methods import ABLATIONS, METHODS, Method
 
 # Backbone only, or everything but stem and predictions.
 SCOPES: Dict[str, dict] = {'all': {}, 'backbone': dict(include=[r'^backbone'])}
@@ -25,29 +27,6 @@ class Budget:
     extra_epochs: int
 
 
-@dataclass(frozen=True)
-class Method:
-    """Ternary settings and what the schedule does with them.
-
-    Attributes:
-        ternary (dict, optional): Keys of ``ternary=dict(...)`` in the model
-            config; None trains on in float.
-        schedule (dict): Arguments of ``TernaryScheduleHook``.
-        regularizer (dict, optional): Arguments of
-            ``TernaryRegularizerHook``.
-        options (dict): Further config overrides.
-        distillation (float, optional): Weight of ``TernaryDistillationHook``;
-            the teacher is the shared float model.
-        hooks (list[dict]): Further hooks.
-    """
-    ternary: Optional[dict]
-    schedule: dict
-    regularizer: Optional[dict] = None
-    options: Optional[dict] = None
-    distillation: Optional[float] = None
-    hooks: Sequence[dict] = ()
-
-
 DETECTORS = {'retinanet': 'RetinaNet', 'faster_rcnn': 'FasterRCNN'}
 
 SUITES = {
@@ -68,84 +47,31 @@ SUITES = {
 
 BUDGETS = {
     'short': Budget(8, 8),
+    # What the shipped configs train.
+    'recipe': Budget(24, 12),
     'real': Budget(24, 36),
     'smoke': Budget(1, 1),
-}
-
-METHODS = {
-    'fp':
-    Method(None, {}),
-    'twn':
-    Method(
-        dict(threshold='mean', scale='lsq', floor=1.0),
-        dict(temperature=(0.0, 0.0))),
-    'ttq':
-    Method(
-        dict(threshold='max', scale='ttq', floor=1.0),
-        dict(temperature=(0.0, 0.0))),
-    'soft':
-    Method(
-        dict(threshold='mean', scale='lsq', forward='soft'),
-        dict(temperature=(1.0, 20.0))),
-    'mmtern':
-    Method({}, {}),
-}
-
-# One change to mmtern each.
-ABLATIONS = {
-    'plain-ste':
-    Method({}, dict(temperature=(0.0, 0.0))),
-    'constant-T4':
-    Method({}, dict(temperature=(4.0, 4.0))),
-    'T0-8':
-    Method({}, dict(temperature=(0.0, 8.0))),
-    'floor0':
-    Method(dict(floor=0.0), {}),
-    'floor0.5':
-    Method(dict(floor=0.5), {}),
-    'unnormalized':
-    Method(dict(normalize=False), {}),
-    'mean-threshold':
-    Method(dict(threshold='mean'), {}),
-    'scale-lsq':
-    Method(dict(scale='lsq'), {}),
-    'scale-learned':
-    Method(dict(scale='learned'), {}),
-    'approach-weak':
-    Method({}, dict(begin=2), dict(loss_weight=1e-4, end=2)),
-    'approach-strong':
-    Method({}, dict(begin=2), dict(loss_weight=1e-3, end=2)),
-    'pull-to-the-end':
-    Method({}, {}, dict(loss_weight=1e-4)),
-    'pull-late':
-    Method({}, {}, dict(loss_weight=1e-4, begin=6)),
-    'staged':
-    Method({}, dict(begin=dict(backbone=0, neck=1, bbox_head=2))),
-    'weight-decay':
-    Method({}, {}, None, {'optim_wrapper.optimizer.weight_decay': 0.01}),
-    'frozen-bn':
-    Method({}, {}, None, {'model.backbone.norm_eval': True}),
-    'lr1e-3':
-    Method({}, {}, None, {'optim_wrapper.optimizer.lr': 1e-3}),
-    'distillation':
-    Method({}, {}, distillation=4.0),
-    'averaging':
-    Method({}, {}, hooks=[dict(type='EMAHook', momentum=0.01)]),
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """One line of the results."""
+    """One line of the results.
+
+    Attributes:
+        lr (float): Learning rate of the extra epochs, of every method; the
+            float model has its own.
+    """
     suite: str
-    detector: str
-    method: str
-    seed: int
+    detector: str = 'retinanet'
+    method: str = 'mmtern'
+    seed: int = 0
     budget: str = 'short'
     scope: str = 'all'
     min_sparsity: float = 0.0
     ablation: str = ''
     amp: bool = False
+    lr: float = 3e-4
 
     @property
     def settings(self) -> Method:
@@ -163,35 +89,28 @@ class Run:
             parts.append(f'zeros{self.min_sparsity:g}')
         if self.amp:
             parts.append('amp')
+        parts.append(f'lr{self.lr:g}')
         return '_'.join(parts + [f'seed{self.seed}'])
 
 
-def plan(suite: str, detectors: List[str], methods: List[str],
-         seeds: List[int], budget: str, scope: str, min_sparsity: float,
-         ablations: List[str], amp: bool) -> List[Run]:
+def plan(base: Run, detectors: List[str], methods: List[str],
+         ablations: List[str], seeds: List[int]) -> List[Run]:
     """All runs asked for, seed by seed, so that an interrupted benchmark
-    leaves whole comparisons."""
+    leaves whole comparisons.
+
+    Args:
+        base (Run): What all of them share.
+    """
     runs = []
     for seed in seeds:
         for detector in detectors:
-            common = dict(
-                suite=suite,
-                detector=detector,
-                seed=seed,
-                budget=budget,
-                amp=amp)
+            here = replace(base, seed=seed, detector=detector)
             for method in methods:
-                ternary = METHODS[method].ternary is not None
-                runs.append(
-                    Run(method=method,
-                        scope=scope if ternary else 'all',
-                        min_sparsity=min_sparsity if ternary else 0.0,
-                        **common))
+                run = replace(here, method=method)
+                if METHODS[method].ternary is None:
+                    run = replace(run, scope='all', min_sparsity=0.0)
+                runs.append(run)
             runs += [
-                Run(method='mmtern',
-                    scope=scope,
-                    min_sparsity=min_sparsity,
-                    ablation=ablation,
-                    **common) for ablation in ablations
+                replace(here, ablation=ablation) for ablation in ablations
             ]
     return runs

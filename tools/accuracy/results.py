@@ -1,14 +1,15 @@
 """Result lines of the accuracy benchmark: file, table, plot."""
 import json
 import os.path as osp
-from collections import defaultdict
 from dataclasses import fields, replace
 from statistics import mean, stdev
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
-from .plan import Run
+from .plan import DETECTORS, Run
 
 Line = Dict[str, Any]
+
+COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red', 'mmtern-distilled': 'tab:red'}
 
 
 def read_lines(path: str) -> List[Line]:
@@ -39,111 +40,152 @@ def _run_of(line: Line) -> Run:
         })
 
 
+class Panel(NamedTuple):
+    """Runs that may be compared: one table, one plot."""
+    detector: str
+    budget: str
+    float_epochs: int
+    extra_epochs: int
+    amp: bool
+
+    @property
+    def title(self) -> str:
+        amp = ', mixed precision' if self.amp else ''
+        return (f'{DETECTORS[self.detector]}, {self.float_epochs} float + '
+                f'{self.extra_epochs} epochs ({self.budget} budget){amp}')
+
+
+class Row(NamedTuple):
+    """One setting over its seeds."""
+    setting: str
+    is_ablation: bool
+    scope: str
+    min_sparsity: float
+    lr: float
+
+    @property
+    def title(self) -> str:
+        parts = [
+            f'mmtern, {self.setting}' if self.is_ablation else self.setting
+        ]
+        if self.scope != 'all':
+            parts.append(f'{self.scope} only')
+        if self.min_sparsity:
+            parts.append(f'at least {self.min_sparsity:.0%} zeros')
+        parts.append(f'lr {self.lr:g}')
+        return ', '.join(parts)
+
+
+def panels(lines: List[Line]) -> Dict[Panel, Dict[Row, List[Line]]]:
+    """The finished lines of each setting, methods before ablations."""
+    found: Dict[Panel, Dict[Row, List[Line]]] = {}
+    for line in sorted(lines, key=lambda line: line['ablation'] != ''):
+        if 'error' in line:
+            continue
+        run = _run_of(line)
+        panel = Panel(run.detector, run.budget, line['float_epochs'],
+                      line['extra_epochs'], run.amp)
+        row = Row(run.ablation or run.method, bool(run.ablation), run.scope,
+                  run.min_sparsity, run.lr)
+        found.setdefault(panel, {}).setdefault(row, []).append(line)
+    return found
+
+
+def _float_of(line: Line, lines: List[Line]) -> Optional[float]:
+    """AP of the float run with the same detector, budget, seed and precision;
+    where several learning rates were run, of the best on val."""
+    twin = replace(
+        _run_of(line), method='fp', scope='all', min_sparsity=0.0, ablation='')
+    floats = [
+        other for other in lines
+        if 'error' not in other and replace(_run_of(other), lr=twin.lr) == twin
+    ]
+    if not floats:
+        return None
+    return max(floats, key=lambda other: other['val_AP'])['AP']
+
+
 def _spread(values: List[float]) -> str:
+    if not values:
+        return '-'
     if len(values) == 1:
         return f'{values[0]:.1f}'
     return f'{mean(values):.1f} ± {stdev(values):.1f}'
 
 
-def _groups(lines: List[Line]) -> Dict[tuple, List[Line]]:
-    groups: Dict[tuple, List[Line]] = defaultdict(list)
-    for line in lines:
-        if 'error' not in line:
-            key = (line['detector'], line['budget'], line['scope'],
-                   line['min_sparsity'], line['ablation']
-                   or line['method'], _run_of(line).amp)
-            groups[key].append(line)
-    return groups
-
-
-def _float_of(line: Line, lines: List[Line]) -> Optional[float]:
-    """AP of the float run with the same detector, budget, seed and
-    precision."""
-    twin = replace(
-        _run_of(line), method='fp', scope='all', min_sparsity=0.0, ablation='')
-    for other in lines:
-        if 'error' not in other and _run_of(other) == twin:
-            return other['AP']
-    return None
-
-
 def markdown_table(lines: List[Line]) -> str:
-    """Mean and standard deviation over seeds; drop from float, pair by pair;
-    a failed run is a row with its error."""
-    rows = [
-        '| detector | budget | scope | setting | seeds | AP | AP50 | drop '
-        'from float | zeros | bits/weight | cosine |',
-        '|---|---|---|---|---|---|---|---|---|---|---|'
-    ]
-    for key, group in _groups(lines).items():
-        detector, budget, scope, sparsity, setting, amp = key
-        drops = [
-            reference - line['AP'] for line in group
-            if (reference := _float_of(line, lines)) is not None
+    """One table a panel: mean and standard deviation over seeds, drop from
+    float seed by seed; a failed run is a line with its error."""
+    text = []
+    for panel, rows in panels(lines).items():
+        text += [
+            f'**{panel.title}**', '',
+            '| setting | seeds | AP | AP50 | AP75 | val AP | drop from float '
+            '| zeros | bits/weight | cos(w, t) |',
+            '|---|---|---|---|---|---|---|---|---|---|'
         ]
-        epochs = (f'{budget} ({group[0]["float_epochs"]} + '
-                  f'{group[0]["extra_epochs"]} epochs)')
-        if amp:
-            epochs += ', amp'
-        if sparsity:
-            setting += f', at least {sparsity:.0%} zeros'
-        ternary = 'zeros' in group[0]
-        rows.append('| ' + ' | '.join([
-            detector,
-            epochs,
-            scope if ternary else '-',
-            setting,
-            str(len(group)),
-            _spread([x['AP'] for x in group]),
-            _spread([x['AP50'] for x in group]),
-            _spread(drops) if drops else '-',
-            f'{mean(x["zeros"] for x in group):.1%}' if ternary else '-',
-            f'{mean(x["bits_per_weight"] for x in group):.2f}'
-            if ternary else '32',
-            f'{mean(x["cosine"] for x in group):.3f}' if ternary else '-',
-        ]) + ' |')
-    rows += [
-        f'| {x["detector"]} | {x["budget"]} | {x["scope"]} | '
-        f'{x["ablation"] or x["method"]}, seed {x["seed"]} | failed: '
-        f'{x["error"]} |||||||' for x in lines if 'error' in x
+        for row, group in rows.items():
+            text.append('| ' + ' | '.join(_cells(row, group, lines)) + ' |')
+        text.append('')
+    text += [
+        f'Failed: {_run_of(line).name}, {line["error"]}' for line in lines
+        if 'error' in line
     ]
-    return '\n'.join(rows) + '\n'
+    return '\n'.join(text).rstrip() + '\n'
+
+
+def _cells(row: Row, group: List[Line], lines: List[Line]) -> List[str]:
+    references = [(line, _float_of(line, lines)) for line in group]
+    cells = [row.title, str(len(group))]
+    cells += [
+        _spread([line[key] for line in group])
+        for key in ('AP', 'AP50', 'AP75', 'val_AP')
+    ]
+    cells.append(
+        _spread([
+            reference - line['AP'] for line, reference in references
+            if reference is not None
+        ]))
+    if 'zeros' not in group[0]:
+        return cells + ['-', '32', '-']
+
+    def average(key: str) -> float:
+        return mean(line[key] for line in group)
+
+    return cells + [
+        f'{average("zeros"):.1%}', f'{average("bits_per_weight"):.2f}',
+        f'{average("cosine"):.3f}'
+    ]
 
 
 def draw(lines: List[Line], path: str) -> None:
-    """AP of every setting as points over seeds, one panel a detector and
-    budget."""
+    """AP of every setting as points over seeds, one plot a panel."""
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
-    groups = _groups(lines)
-    panels = sorted({(key[0], key[1], key[5]) for key in groups})
+    found = panels(lines)
+    tallest = max(len(rows) for rows in found.values())
+    columns = min(len(found), 2)
+    height = -(-len(found) // columns)
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(6.4 * len(panels), 4.8), squeeze=False)
-    for axis, panel in zip(axes[0], panels):
-        members = {
-            k: v
-            for k, v in groups.items() if (k[0], k[1], k[5]) == panel
-        }
+        height,
+        columns,
+        figsize=(6.4 * columns, (1.5 + 0.3 * tallest) * height),
+        squeeze=False)
+    for axis in axes.flat[len(found):]:
+        axis.remove()
+    for axis, (panel, rows) in zip(axes.flat, found.items()):
         ordered = sorted(
-            members.items(), key=lambda item: mean(x['AP'] for x in item[1]))
-        for y, (key, group) in enumerate(ordered):
+            rows.items(), key=lambda item: mean(x['AP'] for x in item[1]))
+        for y, (row, group) in enumerate(ordered):
             values = [x['AP'] for x in group]
-            color = {
-                'fp': 'tab:gray',
-                'mmtern': 'tab:red'
-            }.get(key[4], 'tab:blue')
+            color = COLORS.get(row.setting, 'tab:blue')
             axis.plot(values, [y] * len(values), 'o', color=color, alpha=0.6)
             axis.plot(mean(values), y, '|', color=color, ms=18, mew=2)
-        axis.set_yticks(
-            range(len(ordered)), [
-                key[4] + (f' {key[3]:.0%} zeros' if key[3] else '') +
-                (' (backbone)' if key[2] != 'all' else '')
-                for key, _ in ordered
-            ])
-        axis.set_title(f'{panel[0]}, {panel[1]} budget' +
-                       (', amp' if panel[2] else ''))
+        axis.set_yticks(range(len(ordered)), [row.title for row, _ in ordered])
+        axis.set_title(panel.title, fontsize=10)
         axis.set_xlabel('test AP (%)')
+        axis.margins(y=0.1)
         axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

@@ -14,7 +14,8 @@ import mmtern
 from mmtern.launch import use_amp
 from mmtern.layers import TernarySettings
 from mmtern.measure import summarize
-from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, Method, Run
+from .methods import Method
+from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -48,8 +49,11 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
     method = run.settings
     cfg = base_config(run, work_dir, BUDGETS[run.budget].extra_epochs)
     cfg.load_from = float_checkpoint
-    cfg.optim_wrapper.optimizer.update(lr=3e-4, weight_decay=0.0)
+    cfg.optim_wrapper.optimizer.update(lr=run.lr, weight_decay=0.0)
     cfg.param_scheduler[0].update(end=20)
+    if _approach_epochs(method):
+        # The first validation is then that of the switch to ternary weights.
+        cfg.train_cfg.val_interval = _approach_epochs(method)
     if method.options:
         cfg.merge_from_dict(method.options)
     if method.ternary is None:
@@ -66,14 +70,20 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
     if method.regularizer:
         cfg.custom_hooks.append(
             dict(type='TernaryRegularizerHook', **method.regularizer))
-    if method.distillation:
+    if method.distillation is not None:
         cfg.custom_hooks.append(
             dict(
                 type='TernaryDistillationHook',
                 teacher=float_checkpoint,
-                loss_weight=method.distillation))
+                **method.distillation))
     cfg.custom_hooks += method.hooks
     return cfg
+
+
+def _approach_epochs(method: Method) -> int:
+    """Length of the approach phase that all layers share."""
+    begin = method.schedule.get('begin', 0)
+    return begin if isinstance(begin, int) else 0
 
 
 def _resumed(cfg: Config) -> Runner:
@@ -127,6 +137,9 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
         commit=_commit(),
         mmtern=mmtern.__version__,
         torch=torch.__version__)
+    if _approach_epochs(run.settings):
+        history = runner.message_hub.get_scalar('val/coco/bbox_mAP').data[0]
+        line['switch_val_AP'] = round(100 * float(history[0]), 2)
     summary = summarize(runner.model)
     line.update({key: round(value, 4) for key, value in summary.items()})
     return line

@@ -1,0 +1,95 @@
+"""The methods that the accuracy benchmark compares, and mmtern's ablations."""
+from dataclasses import dataclass, replace
+from typing import Optional, Sequence
+
+
+@dataclass(frozen=True)
+class Method:
+    """Ternary settings and what the schedule does with them.
+
+    Attributes:
+        ternary (dict, optional): Keys of ``ternary=dict(...)`` in the model
+            config; None trains on in float.
+        schedule (dict): Arguments of ``TernaryScheduleHook``.
+        regularizer (dict, optional): Arguments of
+            ``TernaryRegularizerHook``.
+        options (dict): Further config overrides.
+        distillation (dict, optional): Arguments of
+            ``TernaryDistillationHook``; the teacher is the shared float model.
+        hooks (list[dict]): Further hooks.
+    """
+    ternary: Optional[dict]
+    schedule: dict
+    regularizer: Optional[dict] = None
+    options: Optional[dict] = None
+    distillation: Optional[dict] = None
+    hooks: Sequence[dict] = ()
+
+
+METHODS = {
+    'fp':
+    Method(None, {}),
+    'twn':
+    Method(
+        dict(threshold='mean', scale='lsq', floor=1.0),
+        dict(temperature=(0.0, 0.0))),
+    'ttq':
+    Method(
+        dict(threshold='max', scale='ttq', floor=1.0),
+        dict(temperature=(0.0, 0.0))),
+    'soft':
+    Method(
+        dict(threshold='mean', scale='lsq', forward='soft'),
+        dict(temperature=(1.0, 20.0))),
+    'mmtern':
+    Method({}, {}),
+}
+# The same with the float model as a teacher: what of a gain is the teacher's.
+METHODS.update({
+    f'{name}-distilled': replace(METHODS[name], distillation={})
+    for name in ('twn', 'mmtern')
+})
+
+# One change to mmtern each.
+ABLATIONS = {
+    'plain-ste':
+    Method({}, dict(temperature=(0.0, 0.0))),
+    'constant-T4':
+    Method({}, dict(temperature=(4.0, 4.0))),
+    'T0-8':
+    Method({}, dict(temperature=(0.0, 8.0))),
+    'floor0':
+    Method(dict(floor=0.0), {}),
+    'floor0.5':
+    Method(dict(floor=0.5), {}),
+    'unnormalized':
+    Method(dict(normalize=False), {}),
+    'mean-threshold':
+    Method(dict(threshold='mean'), {}),
+    'scale-lsq':
+    Method(dict(scale='lsq'), {}),
+    'scale-learned':
+    Method(dict(scale='learned'), {}),
+    'approach-weak':
+    Method({}, dict(begin=2), dict(loss_weight=1e-4, end=2)),
+    'approach-strong':
+    Method({}, dict(begin=2), dict(loss_weight=1e-3, end=2)),
+    'pull-to-the-end':
+    Method({}, {}, dict(loss_weight=1e-4)),
+    'pull-late':
+    Method({}, {}, dict(loss_weight=1e-4, begin=6)),
+    'staged':
+    Method({}, dict(begin=dict(backbone=0, neck=1, bbox_head=2))),
+    'weight-decay':
+    Method({}, {}, None, {'optim_wrapper.optimizer.weight_decay': 0.01}),
+    'frozen-bn':
+    Method({}, {}, None, {'model.backbone.norm_eval': True}),
+    'distillation-weak':
+    Method({}, {}, distillation=dict(loss_weight=1.0)),
+    'distillation-head':
+    Method({}, {}, distillation=dict(head_weight=2.0)),
+    'batch-norm':
+    Method({}, {}, hooks=[dict(type='TernaryBatchNormHook')]),
+    'averaging':
+    Method({}, {}, hooks=[dict(type='EMAHook', momentum=0.01)]),
+}
