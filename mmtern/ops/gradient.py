@@ -14,18 +14,19 @@ def sigmoid_bump(weight: Tensor, threshold: Tensor,
     """``h = 4 sigmoid(z) (1 - sigmoid(z))`` with ``z = T (|w| / threshold -
     1)``: 1 at the threshold, falling off on both sides over ``threshold /
     T``."""
-    return _raised_bump(weight, threshold, temperature, 1.0)
+    return _quarter_bump(weight, threshold, temperature).mul_(4)
 
 
-def _raised_bump(weight: Tensor, threshold: Tensor, temperature: float,
-                 peak: float) -> Tensor:
-    """``h + peak - 1``, by ``h = 1 - tanh(z / 2)^2``."""
+def _quarter_bump(weight: Tensor, threshold: Tensor,
+                  temperature: float) -> Tensor:
+    """``h / 4 = s - s^2``, by a sigmoid: it takes a quarter of the time of
+    ``tanh``, whose square would need fewer steps."""
     # All-zero rows have threshold 0: 0 * inf, or 0 / 0 where the temperature
     # is denormal, would be NaN.
-    slope = temperature / (2 * threshold.clamp_min(TINY))
+    slope = temperature / threshold.clamp_min(TINY)
     slope = slope.clamp_max(torch.finfo(weight.dtype).max)
-    tanh = weight.abs().mul_(slope).sub_(temperature / 2).tanh_()
-    return torch.addcmul(weight.new_tensor(peak), tanh, tanh, value=-1)
+    s = weight.abs().mul_(slope).sub_(temperature).sigmoid_()
+    return torch.addcmul(s, s, s, value=-1)
 
 
 def rescale_factor(weight: Tensor,
@@ -57,11 +58,12 @@ def rescale_factor(weight: Tensor,
     """
     if temperature == 0 or floor == 1:
         return None
-    factor = _raised_bump(weight, threshold, temperature, 1 / (1 - floor))
+    factor = _quarter_bump(weight, threshold, temperature)
+    factor.add_(floor / (4 * (1 - floor)))
     if normalize:
         mean = factor.mean(1, keepdim=True)
         return factor.mul_(1 / mean.clamp_min(TINY))
-    return factor.mul_(1 - floor)
+    return factor.mul_(4 * (1 - floor))
 
 
 def rescale_gradient_(grad: Tensor,
