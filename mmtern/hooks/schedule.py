@@ -10,6 +10,7 @@ from ..convert import ternary_layers
 from ..layers import TernaryWeight
 from .checks import check_alone, is_count, is_number
 from .surroundings import refuse_sharded, warn_of_averaging
+from .updates import UpdateRescaling
 
 
 def unwrapped_ternary_layers(runner: Runner,
@@ -88,6 +89,7 @@ class TernaryScheduleHook(Hook):
         self._layers: Dict[str, TernaryWeight] = {}
         self._begins: Dict[str, int] = {}
         self._last_checkpoint: Optional[str] = None
+        self._rescaling = UpdateRescaling()
 
     def before_train(self, runner: Runner) -> None:
         check_alone(runner, self)
@@ -104,6 +106,7 @@ class TernaryScheduleHook(Hook):
                         f'begin names {prefix!r}, but no ternary layer lies '
                         'under it; their names begin with '
                         f'{sorted({n.split(".")[0] for n in self._layers})}')
+        self._rescaling.start(runner.optim_wrapper, self._layers.values())
         latest = max(self._begins.values())
         if latest >= runner.max_iters:
             raise ValueError(
@@ -124,6 +127,9 @@ class TernaryScheduleHook(Hook):
             ternarizer.temperature = low + (high - low) * progress
             if runner.iter == begin and layer.weight_scale is not None:
                 layer.reset_weight_scale()
+
+    def after_train(self, runner: Runner) -> None:
+        self._rescaling.stop()
 
     def before_val(self, runner: Runner) -> None:
         for layer in self._layers.values():

@@ -5,6 +5,7 @@ from ..ops import SCALES, check_min_sparsity
 
 THRESHOLDS = ('exact', 'mean', 'max')
 FORWARDS = ('hard', 'soft')
+RESCALES = ('update', 'gradient')
 LEARNED_SCALES = ('learned', 'ttq')
 
 
@@ -29,10 +30,14 @@ class TernarySettings:
         forward (str): 'hard' computes with ternary values, 'soft' with the
             temperature Sigmoid while training and ternary values in eval.
         min_sparsity (float): Least share of zeros in each filter, in [0, 1).
-        floor (float): Least gradient factor, in [0, 1]; 1 is the plain
+        rescale (str): What the factor of the temperature Sigmoid re-scales.
+            'gradient' as in arXiv 2212.12649; 'update' (ours) what each
+            optimizer step does to the latent weight, since adaptive
+            optimizers divide a gradient by its own running magnitude and
+            with it most of the factor.
+        floor (float): Least factor, in [0, 1]; 1 is the plain
             straight-through estimator.
-        normalize (bool): Divide the gradient factor by its mean over each
-            filter.
+        normalize (bool): Divide the factor by its mean over each filter.
         refresh_interval (int): Optimizer steps between binned searches for
             the exact threshold while training; in between it follows by one
             fixed-point step. 10 kept all of 5,824 filters of a Faster R-CNN
@@ -43,6 +48,7 @@ class TernarySettings:
     scale: str = 'norm'
     forward: str = 'hard'
     min_sparsity: float = 0.0
+    rescale: str = 'gradient'
     floor: float = 0.2
     normalize: bool = True
     refresh_interval: int = 10
@@ -51,6 +57,7 @@ class TernarySettings:
         _check_choice('threshold', self.threshold, THRESHOLDS)
         _check_choice('scale', self.scale, SCALES + LEARNED_SCALES)
         _check_choice('forward', self.forward, FORWARDS)
+        _check_choice('rescale', self.rescale, RESCALES)
         _check_number('min_sparsity', self.min_sparsity)
         check_min_sparsity(self.min_sparsity)
         _check_number('floor', self.floor)
@@ -64,6 +71,13 @@ class TernarySettings:
         if not self.refresh_interval >= 1:
             raise ValueError('refresh_interval must be at least 1 step, but '
                              f'got {self.refresh_interval}')
+
+    @property
+    def rescales_updates(self) -> bool:
+        """Whether optimizer steps are re-scaled. A soft forward has its own
+        gradient, as have trained scales."""
+        return (self.rescale == 'update' and self.forward == 'hard'
+                and not self.learns_scale)
 
     @property
     def learns_scale(self) -> bool:

@@ -1,13 +1,13 @@
 """From a latent weight to the ternary weight a layer computes with."""
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from ..ops import (CompactWeight, Projection, Rescale, empty_as, in_layout_of,
-                   keep_ternary_scale, learned_scale, project,
-                   rescale_gradient_, rows_of, soft_ternary,
-                   soft_ternary_slope, straight_through, ternary_codes)
+from ..ops import (CompactWeight, Projection, Rescale, empty_as, float_rows,
+                   keep_ternary_scale, learned_scale, project, rows_of,
+                   soft_ternary, straight_through, ternary_codes)
+from .rescaling import gradient_rescaler, update_rescaler
 from .settings import TernarySettings
 from .thresholds import Thresholds
 
@@ -79,7 +79,7 @@ class Ternarizer:
         if key != self._key or followed:
             self.drop_cache()
             with torch.no_grad():
-                rows = _rows(weight)
+                rows = float_rows(weight)
                 threshold = self._thresholds.of(rows, training)
                 if self.active and not self._is_soft(training):
                     self._codes = empty_as(weight, torch.int8)
@@ -96,7 +96,7 @@ class Ternarizer:
     @torch.no_grad()
     def _make(self, weight: Tensor, training: bool) -> None:
         """Compute and keep the ternary weight of the last projection."""
-        rows, projection = _rows(weight), self._projection
+        rows, projection = float_rows(weight), self._projection
         scale = self._scale(rows, projection, training)
         if self._is_soft(training):
             self._values = empty_as(weight)
@@ -115,7 +115,7 @@ class Ternarizer:
         if self._codes is None:  # projected before the switch to ternary
             self._codes = empty_as(weight, torch.int8)
             project(
-                _rows(weight), self._projection.threshold,
+                float_rows(weight), self._projection.threshold,
                 rows_of(self._codes))
         return self._codes
 
@@ -127,7 +127,8 @@ class Ternarizer:
     def scale(self, weight: Tensor) -> Tensor:
         """Scale ``a`` of each filter in eval, shape (C_out, 1), float32;
         least squares where the layer trains its own."""
-        return self._scale(_rows(weight), self.project(weight), training=False)
+        return self._scale(
+            float_rows(weight), self.project(weight), training=False)
 
     def _scale(self, rows: Tensor, projection: Projection,
                training: bool) -> Tensor:
@@ -223,27 +224,15 @@ class Ternarizer:
                  gate: bool = False) -> Rescale:
         """What the gradient of this step's ternary weight goes through; that
         of a gate comes from our own layers alone and may be overwritten."""
-        settings, temperature = self.settings, self.temperature
-        projection, latent = self._projection, weight.detach()
-        soft = self._is_soft(training)
+        return gradient_rescaler(self.settings, weight.detach(),
+                                 self._projection, self.temperature,
+                                 self._is_soft(training), gate)
 
-        def rescale(grad: Tensor) -> Tensor:
-            grad = in_layout_of(latent, grad if gate else grad.clone())
-            rows, grad_rows = _rows(latent), rows_of(grad)
-            if soft:
-                grad_rows.mul_(
-                    soft_ternary_slope(rows, projection.threshold,
-                                       projection.scale(settings.scale),
-                                       temperature))
-            else:
-                rescale_gradient_(grad_rows, rows, projection.threshold,
-                                  temperature, settings.floor,
-                                  settings.normalize)
-            return grad
-
-        return rescale
-
-
-def _rows(weight: Tensor) -> Tensor:
-    """Filters as rows, shape (C_out, d), float32, out of the graph."""
-    return rows_of(weight.detach()).float()
+    def update_rescaler(self, weight: Tensor) -> Optional[Callable[[], None]]:
+        """What to call after an optimizer step to have it re-scaled, asked
+        for before the step; None where it stays as it is."""
+        if (not self.settings.rescales_updates or not self.active
+                or self.temperature == 0 or weight.grad is None):
+            return None
+        return update_rescaler(self.settings, weight,
+                               self.project(weight, True), self.temperature)

@@ -88,6 +88,30 @@ def rescale_gradient_(grad: Tensor,
         grad[block].mul_(factor)
 
 
+def rescale_update_(weight: Tensor,
+                    before: Tensor,
+                    threshold: Tensor,
+                    temperature: float,
+                    floor: float = 0.2,
+                    normalize: bool = True) -> None:
+    """Re-scale what an optimizer step did: ``before += g (weight - before)``,
+    in place; the factor is never held whole.
+
+    Args:
+        weight (Tensor): Latent rows after the step, shape (C_out, d).
+        before (Tensor): The same before it, float32; becomes the result.
+        threshold, temperature, floor, normalize: Those of
+            :func:`rescale_factor` for ``before``.
+    """
+    for block in row_blocks(before):
+        factor = rescale_factor(before[block], threshold[block], temperature,
+                                floor, normalize)
+        if factor is None:
+            before.copy_(weight)
+            return
+        before[block].lerp_(weight[block].to(before.dtype), factor)
+
+
 def soft_ternary(weight: Tensor, threshold: Tensor, scale: Tensor,
                  temperature: float) -> Tensor:
     """``a [sigmoid(T (w/threshold - 1)) - sigmoid(T (-w/threshold - 1))]``,

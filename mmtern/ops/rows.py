@@ -36,6 +36,11 @@ def rows_of(weight: Tensor) -> Tensor:
     return weight.flatten(1)
 
 
+def float_rows(weight: Tensor) -> Tensor:
+    """:func:`rows_of` it in float32 and out of the graph, shape (C_out, d)."""
+    return rows_of(weight.detach()).float()
+
+
 def empty_as(weight: Tensor, dtype: Optional[torch.dtype] = None) -> Tensor:
     """Memory in the shape and layout of ``weight``, such that
     :func:`rows_of` it is a view in the order of ``weight``'s rows."""

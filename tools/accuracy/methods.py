@@ -64,6 +64,10 @@ ABLATIONS = {
     Method(dict(floor=0.5), {}),
     'unnormalized':
     Method(dict(normalize=False), {}),
+    'update':
+    Method(dict(rescale='update'), {}),
+    'update-constant-T4':
+    Method(dict(rescale='update'), dict(temperature=(4.0, 4.0))),
     'mean-threshold':
     Method(dict(threshold='mean'), {}),
     'scale-lsq':
