@@ -4,8 +4,10 @@ from statistics import quantiles
 from typing import Dict, List
 
 import torch
+from mmengine.optim import OptimWrapper
 
 from mmtern import ternary_layers
+from mmtern.hooks.updates import UpdateRescaling
 from mmtern.ops import cosine_distance
 from .cases import Case, scaling_cases
 
@@ -33,6 +35,7 @@ class Stepper:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             trained, lr=1e-5, momentum=0.9, weight_decay=0.0)
+        UpdateRescaling().start(OptimWrapper(self.optimizer), self.layers)
 
     def regularizer(self) -> torch.Tensor:
         return 1e-3 * sum(
