@@ -77,6 +77,8 @@ CASES: Dict[str, Case] = {
     'faster-rcnn-r50-320': Case(FASTER_RCNN, (320, 320), 2),
     'retinanet-r50-800': Case(RETINANET, (800, 1344), 1),
     'faster-rcnn-r50-800': Case(FASTER_RCNN, (800, 1344), 1),
+    # The benchmark's own test.
+    'smoke': Case('configs/retinanet_r18-lite_shapes.py', (64, 64), 1),
 }
 
 

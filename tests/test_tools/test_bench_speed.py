@@ -1,0 +1,30 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[2] / 'tools' / 'bench_speed.py'
+
+
+def test_a_small_image(tmp_path):
+    done = subprocess.run([
+        sys.executable, BENCH, '--cases', 'smoke', '--pairs', '2',
+        '--no-memory', '--results', tmp_path
+    ],
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = list(map(json.loads, (tmp_path / 'speed.jsonl').open()))
+    phases = {x['phase']: x for x in lines if x['case'] == 'smoke'}
+    assert list(phases) == ['approach', 'ternary', 'inference']
+    for line in phases.values():
+        assert line['ratio_low'] <= line['ratio'] <= line['ratio_high']
+        parts = [
+            k for k in line if k.startswith('ternary_') and k[-3:] == '_ms'
+        ]
+        assert all(line[part] > 0 for part in parts)
+    assert 'ternary_optimizer_ms' in phases['ternary']
+    quantizers = {x['phase'] for x in lines if 'ns_per_weight' in x}
+    assert {'mmtern', 'literal_twn'} <= quantizers
+    table = (tmp_path / 'speed.md').read_text()
+    assert '| smoke | ternary |' in table and '| mmtern |' in table
