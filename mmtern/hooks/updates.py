@@ -1,4 +1,4 @@
-"""Optimizer steps re-scaled by the temperature Sigmoid's derivative."""
+"""Optimizer steps re-scaled, weight by weight or filter by filter."""
 from typing import Any, Callable, Dict, Iterable, List
 
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -9,10 +9,10 @@ from ..layers import TernaryWeight
 
 class UpdateRescaling:
     """Re-scales what optimizers do to latent weights, for layers with
-    ``rescale='update'``.
+    ``rescale='update'`` or a ``reference_rms``.
 
     PyTorch's own hooks around ``Optimizer.step`` keep the latent weights of
-    before the step and move them on by ``g`` times the step. They run where
+    before the step and move them on by their multiple of it. They run where
     a step is taken: not while gradients accumulate, nor where a gradient
     scaler skips one. By then the activations are gone, so the copies do not
     raise the peak of memory.
@@ -26,10 +26,7 @@ class UpdateRescaling:
         """Watch the optimizers of a run."""
         self.stop()
         # A weight that layers share once, and so their ternarizer.
-        layers = {
-            id(layer.weight): layer
-            for layer in layers if layer.ternarizer.settings.rescales_updates
-        }
+        layers = {id(layer.weight): layer for layer in layers}
         wrappers = (
             optim_wrapper.values() if isinstance(
                 optim_wrapper, OptimWrapperDict) else [optim_wrapper])

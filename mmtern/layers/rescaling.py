@@ -1,5 +1,5 @@
-"""The factor of the temperature Sigmoid, put to work on one latent weight."""
-from typing import Callable
+"""What one latent weight's gradients and updates are multiplied by."""
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor
@@ -8,6 +8,9 @@ from ..ops import (Projection, Rescale, empty_as, float_rows, in_layout_of,
                    rescale_gradient_, rescale_update_, rows_of,
                    soft_ternary_slope)
 from .settings import TernarySettings
+
+# Of a step in a filter of small weights, so that one of zeros can grow.
+LEAST_GAIN = 0.01
 
 
 def gradient_rescaler(settings: TernarySettings, weight: Tensor,
@@ -53,12 +56,16 @@ def update_rescaler(settings: TernarySettings, weight: Tensor,
         projection (Projection): Of ``weight``.
     """
     before = empty_as(weight, torch.float32).copy_(weight)
+    gain: Optional[Tensor] = None
+    if settings.reference_rms:
+        gain = projection.rms(weight) / settings.reference_rms
+        gain = gain.clamp_min(LEAST_GAIN)
 
     @torch.no_grad()
     def rescale() -> None:
         rescale_update_(
             rows_of(weight), rows_of(before), projection.threshold,
-            temperature, settings.floor, settings.normalize)
+            temperature, settings.floor, settings.normalize, gain)
         weight.copy_(before)
 
     return rescale

@@ -35,6 +35,11 @@ class TernarySettings:
             optimizer step does to the latent weight, since adaptive
             optimizers divide a gradient by its own running magnitude and
             with it most of the factor.
+        reference_rms (float): Root mean square of a filter's weights at which
+            an optimizer's step stays as it is; steps of other filters are in
+            proportion to theirs, so that all turn by like angles. Adam's
+            steps are of one size in every weight, and small filters turn
+            several times as fast as large ones. 0 leaves steps alone. Ours.
         floor (float): Least factor, in [0, 1]; 1 is the plain
             straight-through estimator.
         normalize (bool): Divide the factor by its mean over each filter.
@@ -49,6 +54,7 @@ class TernarySettings:
     forward: str = 'hard'
     min_sparsity: float = 0.0
     rescale: str = 'gradient'
+    reference_rms: float = 0.0
     floor: float = 0.2
     normalize: bool = True
     refresh_interval: int = 10
@@ -60,6 +66,10 @@ class TernarySettings:
         _check_choice('rescale', self.rescale, RESCALES)
         _check_number('min_sparsity', self.min_sparsity)
         check_min_sparsity(self.min_sparsity)
+        _check_number('reference_rms', self.reference_rms)
+        if not self.reference_rms >= 0:
+            raise ValueError('reference_rms must be at least 0, but got '
+                             f'{self.reference_rms}')
         _check_number('floor', self.floor)
         if not 0.0 <= self.floor <= 1.0:
             raise ValueError(f'floor must lie in [0, 1], but got {self.floor}')
@@ -74,8 +84,8 @@ class TernarySettings:
 
     @property
     def rescales_updates(self) -> bool:
-        """Whether optimizer steps are re-scaled. A soft forward has its own
-        gradient, as have trained scales."""
+        """Whether the factor re-scales optimizer steps. A soft forward has
+        its own gradient, as have trained scales."""
         return (self.rescale == 'update' and self.forward == 'hard'
                 and not self.learns_scale)
 

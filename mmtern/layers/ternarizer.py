@@ -231,8 +231,10 @@ class Ternarizer:
     def update_rescaler(self, weight: Tensor) -> Optional[Callable[[], None]]:
         """What to call after an optimizer step to have it re-scaled, asked
         for before the step; None where it stays as it is."""
-        if (not self.settings.rescales_updates or not self.active
-                or self.temperature == 0 or weight.grad is None):
+        settings = self.settings
+        temperature = self.temperature if settings.rescales_updates else 0.0
+        if (not self.active or weight.grad is None
+                or not (temperature or settings.reference_rms)):
             return None
-        return update_rescaler(self.settings, weight,
-                               self.project(weight, True), self.temperature)
+        return update_rescaler(settings, weight, self.project(weight, True),
+                               temperature)

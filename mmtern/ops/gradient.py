@@ -93,22 +93,25 @@ def rescale_update_(weight: Tensor,
                     threshold: Tensor,
                     temperature: float,
                     floor: float = 0.2,
-                    normalize: bool = True) -> None:
-    """Re-scale what an optimizer step did: ``before += g (weight - before)``,
-    in place; the factor is never held whole.
+                    normalize: bool = True,
+                    gain: Optional[Tensor] = None) -> None:
+    """Re-scale what an optimizer step did: ``before += gain * g (weight -
+    before)``, in place; the factor is never held whole.
 
     Args:
         weight (Tensor): Latent rows after the step, shape (C_out, d).
         before (Tensor): The same before it, float32; becomes the result.
         threshold, temperature, floor, normalize: Those of
             :func:`rescale_factor` for ``before``.
+        gain (Tensor, optional): Of each row, shape (C_out, 1).
     """
     for block in row_blocks(before):
         factor = rescale_factor(before[block], threshold[block], temperature,
                                 floor, normalize)
         if factor is None:
-            before.copy_(weight)
-            return
+            factor = torch.ones_like(threshold[block])
+        if gain is not None:
+            factor.mul_(gain[block])
         before[block].lerp_(weight[block].to(before.dtype), factor)
 
 

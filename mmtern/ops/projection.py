@@ -51,6 +51,10 @@ class Projection(NamedTuple):
         cosine = self.inner / size.clamp_min(TINY)
         return torch.where(size > TINY, cosine.clamp_max(1.0), 1.0)
 
+    def rms(self, weight: Tensor) -> Tensor:
+        """Root mean square of each of ``weight``'s filters, (C_out, 1)."""
+        return self.norm * (len(weight) / weight.numel())**0.5
+
     def scale(self, kind: str = 'norm') -> Tensor:
         """Scale ``a`` of the ternary filter ``a t``, shape (C_out, 1).
 

@@ -23,6 +23,8 @@ from ..toy import ToyModel, toy_runner
     (TernaryStatisticsHook, dict(interval=0), 'interval.*>= 1.*0'),
     (TernarySettings, dict(floor='low'), "floor.*number.*'low'"),
     (TernarySettings, dict(floor=-0.1), r'floor.*\[0, 1\].*-0.1'),
+    (TernarySettings, dict(rescale='step'), "rescale.*update.*'step'"),
+    (TernarySettings, dict(reference_rms=-1), 'reference_rms.*at least 0.*-1'),
     (TernarySettings, dict(min_sparsity=None), 'min_sparsity.*number.*None'),
     (TernarySettings, dict(scale=2), "scale.*'norm'.*2"),
 ])

@@ -1,9 +1,12 @@
 """Optimizer steps re-scaled, ``rescale='update'``."""
+import copy
+
 import pytest
 import torch
 from mmengine.hooks import Hook
 
 from mmtern import Scope, TernaryScheduleHook, TernarySettings, convert
+from mmtern.layers.rescaling import LEAST_GAIN
 from mmtern.ops import rescale_factor, rows_of
 from ..toy import ToyModel, toy_runner
 
@@ -80,6 +83,32 @@ def test_adamw_keeps_the_factor_of_an_update_only(tmp_path):
     assert factor.max() > 2 * factor.min()
     # AdamW's first step is the sign of the gradient, whatever its size.
     torch.testing.assert_close(gradient, plain, atol=1e-5, rtol=1e-2)
+
+
+@pytest.mark.parametrize('settings', [
+    dict(),
+    dict(scale='learned'),
+    dict(floor=1.0, rescale='update'),
+])
+def test_relative_steps_are_in_proportion_to_the_filter(tmp_path, settings):
+    start = toy(reference_rms=0.1, **settings)
+    with torch.no_grad():
+        start.neck.weight[0] *= 20
+        start.neck.weight[1] = 0
+    schedule = dict(temperature=(0.0, 0.0))
+    steps = Steps()
+    train(tmp_path / 'relative', copy.deepcopy(start), [steps], schedule)
+    for layer in (start.backbone[0], start.neck):
+        layer.ternarizer.settings = TernarySettings(**settings)
+    plain = Steps()
+    train(tmp_path / 'plain', start, [plain], schedule)
+    gain = rows_of(plain.before).square().mean(1).sqrt() / 0.1
+    assert gain[0] > 10 and gain[1] == 0
+    gain[1] = LEAST_GAIN
+    expected = gain[:, None, None, None] * (plain.after - plain.before)
+    torch.testing.assert_close(
+        steps.after - steps.before, expected, rtol=1e-4, atol=1e-6)
+    assert expected[1].any()
 
 
 def test_approach_phase_and_zero_temperature_leave_the_step(tmp_path):

@@ -50,6 +50,10 @@ METHODS.update({
     for name in ('twn', 'mmtern')
 })
 
+# TWN with relative steps: what of a gain is the steps'.
+METHODS['twn-relative'] = Method(
+    dict(METHODS['twn'].ternary, reference_rms=0.03), METHODS['twn'].schedule)
+
 # One change to mmtern each.
 ABLATIONS = {
     'plain-ste':
@@ -66,8 +70,10 @@ ABLATIONS = {
     Method(dict(normalize=False), {}),
     'update':
     Method(dict(rescale='update'), {}),
-    'update-constant-T4':
-    Method(dict(rescale='update'), dict(temperature=(4.0, 4.0))),
+    'relative':
+    Method(dict(reference_rms=0.03), {}),
+    'update-relative':
+    Method(dict(rescale='update', reference_rms=0.03), {}),
     'mean-threshold':
     Method(dict(threshold='mean'), {}),
     'scale-lsq':
