@@ -5,11 +5,13 @@ from dataclasses import fields, replace
 from statistics import mean, stdev
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from .plan import DETECTORS, Run
+from .methods import METHODS
+from .plan import BUDGETS, DETECTORS, Run
 
 Line = Dict[str, Any]
 
 COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red', 'mmtern-distilled': 'tab:red'}
+ABLATION_COLOR = 'tab:orange'
 
 
 def read_lines(path: str) -> List[Line]:
@@ -50,9 +52,9 @@ class Panel(NamedTuple):
 
     @property
     def title(self) -> str:
-        amp = ', mixed precision' if self.amp else ''
+        precision = 'bfloat16' if self.amp else 'float32'
         return (f'{DETECTORS[self.detector]}, {self.float_epochs} float + '
-                f'{self.extra_epochs} epochs ({self.budget} budget){amp}')
+                f'{self.extra_epochs} epochs ({self.budget}), {precision}')
 
 
 class Row(NamedTuple):
@@ -77,9 +79,10 @@ class Row(NamedTuple):
 
 
 def panels(lines: List[Line]) -> Dict[Panel, Dict[Row, List[Line]]]:
-    """The finished lines of each setting, methods before ablations."""
+    """The finished lines of each setting, in the order of the plan's tables:
+    detectors, budgets, methods, ablations, learning rates."""
     found: Dict[Panel, Dict[Row, List[Line]]] = {}
-    for line in sorted(lines, key=lambda line: line['ablation'] != ''):
+    for line in sorted(lines, key=_order):
         if 'error' in line:
             continue
         run = _run_of(line)
@@ -89,6 +92,14 @@ def panels(lines: List[Line]) -> Dict[Panel, Dict[Row, List[Line]]]:
                   run.min_sparsity, run.lr)
         found.setdefault(panel, {}).setdefault(row, []).append(line)
     return found
+
+
+def _order(line: Line) -> tuple:
+    run = _run_of(line)
+    return (list(DETECTORS).index(run.detector),
+            list(BUDGETS).index(run.budget), run.amp, run.ablation
+            != '', run.ablation or list(METHODS).index(run.method),
+            run.min_sparsity, run.scope, run.lr, run.seed)
 
 
 def _float_of(line: Line, lines: List[Line]) -> Optional[float]:
@@ -159,11 +170,13 @@ def _cells(row: Row, group: List[Line], lines: List[Line]) -> List[str]:
 
 
 def draw(lines: List[Line], path: str) -> None:
-    """AP of every setting as points over seeds, one plot a panel."""
+    """AP of every setting as points over seeds, one plot a panel; a panel of
+    a single setting compares nothing and is left to the table."""
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     found = panels(lines)
+    found = {k: v for k, v in found.items() if len(v) > 1} or found
     tallest = max(len(rows) for rows in found.values())
     columns = min(len(found), 2)
     height = -(-len(found) // columns)
@@ -179,7 +192,9 @@ def draw(lines: List[Line], path: str) -> None:
             rows.items(), key=lambda item: mean(x['AP'] for x in item[1]))
         for y, (row, group) in enumerate(ordered):
             values = [x['AP'] for x in group]
-            color = COLORS.get(row.setting, 'tab:blue')
+            color = (
+                ABLATION_COLOR if row.is_ablation else COLORS.get(
+                    row.setting, 'tab:blue'))
             axis.plot(values, [y] * len(values), 'o', color=color, alpha=0.6)
             axis.plot(mean(values), y, '|', color=color, ms=18, mew=2)
         axis.set_yticks(range(len(ordered)), [row.title for row, _ in ordered])
