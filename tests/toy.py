@@ -45,9 +45,10 @@ class ToyModel(BaseModel):
         return out if mode == 'tensor' else [out]
 
 
-def convert_toy(model: nn.Module):
+def convert_toy(model: nn.Module, settings=None):
     from mmtern import Scope
-    return convert(model, Scope(include=['backbone', 'neck'], stem=True))
+    scope = Scope(include=['backbone', 'neck'], stem=True)
+    return convert(model, scope, settings)
 
 
 def toy_runner(work_dir, hooks=(), model=None, epochs=3, **kwargs) -> Runner:

@@ -26,7 +26,10 @@ class UpdateRescaling:
         """Watch the optimizers of a run."""
         self.stop()
         # A weight that layers share once, and so their ternarizer.
-        layers = {id(layer.weight): layer for layer in layers}
+        layers = {
+            id(layer.weight): layer
+            for layer in layers if layer.ternarizer.settings.rescales_steps
+        }
         wrappers = (
             optim_wrapper.values() if isinstance(
                 optim_wrapper, OptimWrapperDict) else [optim_wrapper])
@@ -45,6 +48,8 @@ class UpdateRescaling:
             layers[id(parameter)] for group in optimizer.param_groups
             for parameter in group['params'] if id(parameter) in layers
         ]
+        if not trained:
+            return
         waiting: List[Callable[[], None]] = []
 
         def before_step(*_: Any) -> None:

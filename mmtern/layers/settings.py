@@ -90,6 +90,11 @@ class TernarySettings:
                 and not self.learns_scale)
 
     @property
+    def rescales_steps(self) -> bool:
+        """Whether anything is done to optimizer steps."""
+        return self.rescales_updates or self.reference_rms > 0
+
+    @property
     def learns_scale(self) -> bool:
         """Whether the layer holds a trained ``weight_scale``."""
         return self.scale in LEARNED_SCALES

@@ -26,7 +26,7 @@ def _quarter_bump(weight: Tensor, threshold: Tensor,
     slope = temperature / threshold.clamp_min(TINY)
     slope = slope.clamp_max(torch.finfo(weight.dtype).max)
     s = weight.abs().mul_(slope).sub_(temperature).sigmoid_()
-    return torch.addcmul(s, s, s, value=-1)
+    return torch.addcmul(s, s, s, value=-1, out=s)
 
 
 def rescale_factor(weight: Tensor,

@@ -5,10 +5,10 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmtern import Scope, TernaryScheduleHook, TernarySettings, convert
+from mmtern import TernaryScheduleHook, TernarySettings
 from mmtern.layers.rescaling import LEAST_GAIN
 from mmtern.ops import rescale_factor, rows_of
-from ..toy import ToyModel, toy_runner
+from ..toy import ToyModel, convert_toy, toy_runner
 
 SGD = dict(optimizer=dict(type='SGD', lr=0.5))
 CONSTANT = (4.0, 4.0)
@@ -17,8 +17,7 @@ CONSTANT = (4.0, 4.0)
 def toy(**settings):
     torch.manual_seed(0)
     model = ToyModel(ternary=False)
-    scope = Scope(include=['backbone', 'neck'], stem=True)
-    convert(model, scope, TernarySettings(**settings))
+    convert_toy(model, TernarySettings(**settings))
     return model
 
 
@@ -52,7 +51,7 @@ def test_under_plain_sgd_it_equals_a_rescaled_gradient(tmp_path, settings,
 
 
 class Steps(Hook):
-    """Latent weight, thresholds and temperature around the first step."""
+    """The neck's latent weight before and after the first step."""
     priority = 'LOWEST'
 
     def before_train_iter(self, runner, *args, **kwargs):

@@ -51,8 +51,8 @@ METHODS.update({
 })
 
 # TWN with relative steps: what of a gain is the steps'.
-METHODS['twn-relative'] = Method(
-    dict(METHODS['twn'].ternary, reference_rms=0.03), METHODS['twn'].schedule)
+METHODS['twn-relative'] = replace(
+    METHODS['twn'], ternary=dict(METHODS['twn'].ternary, reference_rms=0.03))
 
 # One change to mmtern each.
 ABLATIONS = {
