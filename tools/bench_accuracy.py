@@ -12,7 +12,7 @@ import os.path as osp
 import time
 from dataclasses import asdict
 
-from accuracy.methods import ABLATIONS, METHODS
+from accuracy.methods import ABLATIONS, METHODS, ablation
 from accuracy.plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run, plan
 from accuracy.results import (append_line, draw, is_finished, markdown_table,
                               read_lines)
@@ -20,6 +20,15 @@ from accuracy.results import (append_line, draw, is_finished, markdown_table,
 from mmtern.launch import fail
 
 RESULTS = osp.join(osp.dirname(osp.abspath(__file__)), 'results')
+
+
+def _ablation_name(name: str) -> str:
+    try:
+        ablation(name)
+    except KeyError as error:
+        raise argparse.ArgumentTypeError(
+            f'unknown ablation {error}; choose of {", ".join(ABLATIONS)}')
+    return name
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,10 +43,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--ablations',
         nargs='*',
-        choices=ABLATIONS,
+        type=_ablation_name,
         default=[],
         metavar='NAME',
-        help=f'changes to mmtern, of {", ".join(ABLATIONS)}')
+        help='changes to mmtern, several in one run joined by "+", of '
+        f'{", ".join(ABLATIONS)}')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--budget', choices=BUDGETS, default='short')
     parser.add_argument('--scope', choices=SCOPES, default='all')

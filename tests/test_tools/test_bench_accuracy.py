@@ -22,26 +22,29 @@ def test_two_images_one_iteration(tmp_path):
     assert shapes.returncode == 0, shapes.stderr
     args = ('--suite', 'smoke', '--budget', 'smoke', '--detectors',
             'retinanet', '--methods', 'fp', 'mmtern', '--ablations',
-            'distillation-head', '--seeds', '0', '--work-dir', 'work',
-            '--results', 'results')
+            'plain-ste+distillation-head', '--seeds', '0', '--work-dir',
+            'work', '--results', 'results')
     first = call(tmp_path, BENCH, *args)
     assert first.returncode == 0, first.stderr[-2000:]
     path = tmp_path / 'results' / 'smoke.jsonl'
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line['method'] for line in lines] == ['fp', 'mmtern', 'mmtern']
-    assert [x['ablation'] for x in lines] == ['', '', 'distillation-head']
+    assert [x['ablation']
+            for x in lines] == ['', '', 'plain-ste+distillation-head']
     for line in lines:
         assert {
             'suite', 'detector', 'scope', 'seed', 'AP', 'AP50', 'AP75',
             'seconds', 'settings', 'device', 'commit', 'ablation'
         } <= set(line)
+    assert lines[2]['settings']['schedule'] == {'temperature': [0.0, 0.0]}
+    assert lines[2]['settings']['distillation'] == {'head_weight': 2.0}
     assert 'zeros' not in lines[0]
     assert 0.2 < lines[1]['zeros'] < 0.7
     assert 1 < lines[1]['bits_per_weight'] < 1.6
     assert 0.8 < lines[1]['cosine'] < 1
     table = (tmp_path / 'results' / 'smoke.md').read_text()
     assert table.startswith('**RetinaNet, 1 float + 1 epochs')
-    for setting in ('fp', 'mmtern', 'mmtern, distillation-head'):
+    for setting in ('fp', 'mmtern', 'mmtern, plain-ste+distillation-head'):
         assert f'| {setting}, lr 0.001 | 1 |' in table
     assert (tmp_path / 'results' / 'smoke.png').stat().st_size > 1000
     # Finished runs are skipped: nothing is trained, nothing is added.
@@ -63,9 +66,10 @@ def test_failed_run_is_a_row_with_its_error(tmp_path):
 
 @pytest.mark.parametrize('option, value, words', [
     ('--lr', '0', '--lr must be above 0, got 0.0'),
+    ('--ablations', 'plain-ste+none', "unknown ablation 'none'; choose of"),
     ('--min-sparsity', '1', '--min-sparsity must lie in [0, 1), got 1.0'),
 ])
-def test_wrong_numbers(option, value, words, tmp_path):
+def test_wrong_arguments(option, value, words, tmp_path):
     result = call(tmp_path, BENCH, option, value, '--results', 'results')
     assert result.returncode != 0
     assert words in result.stderr

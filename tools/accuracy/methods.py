@@ -1,5 +1,6 @@
 """The methods that the accuracy benchmark compares, and mmtern's ablations."""
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Optional, Sequence
 
 
@@ -103,3 +104,30 @@ ABLATIONS = {
     'averaging':
     Method({}, {}, hooks=[dict(type='EMAHook', momentum=0.01)]),
 }
+
+
+def ablation(name: str) -> Method:
+    """Settings of an ablation.
+
+    Args:
+        name (str): A key of ``ABLATIONS``, or several joined by ``+``: their
+            changes made together.
+
+    Raises:
+        KeyError: If a part is unknown.
+    """
+    return reduce(_both, (ABLATIONS[part] for part in name.split('+')))
+
+
+def _both(first: Method, second: Method) -> Method:
+
+    def union(one: Optional[dict], other: Optional[dict]) -> Optional[dict]:
+        return one if other is None else dict(one or {}, **other)
+
+    return Method(
+        union(first.ternary, second.ternary),
+        union(first.schedule, second.schedule),
+        union(first.regularizer, second.regularizer),
+        union(first.options, second.options),
+        union(first.distillation, second.distillation),
+        [*first.hooks, *second.hooks])

@@ -2,7 +2,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List
 
-from .methods import ABLATIONS, METHODS, Method
+from .methods import METHODS, Method, ablation
 
 # Backbone only, or everything but stem and predictions.
 SCOPES: Dict[str, dict] = {'all': {}, 'backbone': dict(include=[r'^backbone'])}
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def settings(self) -> Method:
-        return (ABLATIONS[self.ablation]
+        return (ablation(self.ablation)
                 if self.ablation else METHODS[self.method])
 
     @property
@@ -110,7 +110,5 @@ def plan(base: Run, detectors: List[str], methods: List[str],
                 if METHODS[method].ternary is None:
                     run = replace(run, scope='all', min_sparsity=0.0)
                 runs.append(run)
-            runs += [
-                replace(here, ablation=ablation) for ablation in ablations
-            ]
+            runs += [replace(here, ablation=name) for name in ablations]
     return runs
