@@ -1,10 +1,12 @@
 """Mixed precision where mmengine has none."""
-from contextlib import contextmanager
-from typing import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Iterator
 
 import torch
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.utils import apply_to
 from torch import nn
 
 
@@ -19,5 +21,24 @@ class CPUAmpOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         with super().optim_context(model), torch.autocast(
-                'cpu', dtype=torch.bfloat16):
+                'cpu', dtype=torch.bfloat16), _float32_proposals(model):
             yield
+
+
+@contextmanager
+def _float32_proposals(model: nn.Module) -> Iterator[None]:
+    """While entered, a two-stage detector's features and proposals leave
+    their networks in float32: mmcv's RoIAlign and NMS know no bfloat16 on a
+    CPU, whose 8 bits would also round a box by whole pixels."""
+    if is_model_wrapper(model):
+        model = model.module
+    with ExitStack() as hooks:
+        if hasattr(model, 'rpn_head'):
+            features = model.neck if model.with_neck else model.backbone
+            for part in (features, model.rpn_head):
+                hooks.enter_context(part.register_forward_hook(_to_float32))
+        yield
+
+
+def _to_float32(module: nn.Module, inputs: tuple, output: Any) -> Any:
+    return apply_to(output, torch.is_tensor, torch.Tensor.float)
