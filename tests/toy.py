@@ -5,7 +5,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmtern import convert
+from mmtern import TernarySettings, convert
 
 
 class ToyData(Dataset):
@@ -48,6 +48,9 @@ class ToyModel(BaseModel):
 def convert_toy(model: nn.Module, settings=None):
     from mmtern import Scope
     scope = Scope(include=['backbone', 'neck'], stem=True)
+    # This threshold is followed from step to step, which is more to get wrong
+    # in a resumed or distributed run than the default has.
+    settings = settings or TernarySettings(threshold='exact')
     return convert(model, scope, settings)
 
 

@@ -36,8 +36,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     generator = torch.Generator().manual_seed(4)
-    row = torch.distributions.Laplace(0.0, 1.0).icdf(
-        torch.rand(1, 36, generator=generator))
+    row = torch.randn(1, 36, generator=generator)
     with rc_context(STYLE):
         figure = Figure(
             figsize=(9.6, 5.6), layout='constrained', facecolor='white')

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from ..ops import SCALES, check_min_sparsity
 
-THRESHOLDS = ('exact', 'mean', 'max')
+THRESHOLDS = ('mean', 'exact', 'max')
 FORWARDS = ('hard', 'soft')
 RESCALES = ('update', 'gradient')
 LEARNED_SCALES = ('learned', 'ttq')
@@ -21,8 +21,9 @@ class TernarySettings:
       scale='lsq', forward='soft'`` with a growing temperature.
 
     Args:
-        threshold (str): 'exact' for the nearest ternary direction, 'mean'
-            for TWN's ``0.7 mean|w|``, 'max' for TTQ's ``0.05 max|w|``.
+        threshold (str): 'mean' for TWN's ``0.7 mean|w|``, next to the
+            nearest ternary direction; 'exact' for that direction itself,
+            'max' for TTQ's ``0.05 max|w|``.
         scale (str): 'norm' keeps each filter's norm, 'lsq' is the least
             squares scale, 'learned' trains one scale a channel, 'ttq' one
             for each sign. The learned ones add a parameter ``weight_scale``
@@ -44,12 +45,12 @@ class TernarySettings:
             straight-through estimator.
         normalize (bool): Divide the factor by its mean over each filter.
         refresh_interval (int): Optimizer steps between binned searches for
-            the exact threshold while training; in between it follows by one
+            the 'exact' threshold while training; in between it follows by one
             fixed-point step. 10 kept all of 5,824 filters of a Faster R-CNN
             within 1e-3 of the best cosine at AdamW's 3e-4; where heavy-tailed
             filters change by more than a percent a step, take 1.
     """
-    threshold: str = 'exact'
+    threshold: str = 'mean'
     scale: str = 'norm'
     forward: str = 'hard'
     min_sparsity: float = 0.0

@@ -69,7 +69,8 @@ def mean_threshold(weight: Tensor, factor: float = 0.7) -> Tensor:
     Per row here, per layer in the paper; its reference detector does it per
     row as well.
     """
-    return factor * weight.abs().mean(dim=1, keepdim=True)
+    total = torch.linalg.vector_norm(weight, 1, dim=1, keepdim=True)
+    return total * (factor / weight.shape[1])
 
 
 def max_threshold(weight: Tensor, factor: float = 0.05) -> Tensor:

@@ -7,7 +7,7 @@ from mmcv.cnn import ConvModule, build_conv_layer
 from torch import nn
 
 from mmtern import TernarySettings, TernConv2d, TernLinear
-from mmtern.ops import exact_threshold, project, ternary_codes
+from mmtern.ops import mean_threshold, project, ternary_codes
 
 
 def layers():
@@ -28,7 +28,7 @@ both = pytest.mark.parametrize('layer', layers(), ids=['conv', 'linear'])
 def test_forward_computes_with_scaled_codes(layer):
     layer.eval()
     rows = layer.weight.detach().flatten(1)
-    threshold = exact_threshold(rows)
+    threshold = mean_threshold(rows)
     values = ternary_codes(rows, threshold) * project(rows,
                                                       threshold).scale('norm')
     x = inputs(layer)

@@ -21,7 +21,7 @@ def convnet(interval: int) -> nn.Sequential:
     with torch.no_grad():
         for layer in ternary(model):
             layer.ternarizer = Ternarizer(
-                TernarySettings(refresh_interval=interval))
+                TernarySettings(threshold='exact', refresh_interval=interval))
             heavy = layer.weight[::2]
             tails = torch.distributions.StudentT(2.0).sample(heavy.shape)
             heavy.copy_(tails * heavy.std())

@@ -45,11 +45,8 @@ METHODS = {
     'mmtern':
     Method({}, {}),
 }
-# The same with the float model as a teacher: what of a gain is the teacher's.
-METHODS.update({
-    f'{name}-distilled': replace(METHODS[name], distillation={})
-    for name in ('twn', 'mmtern')
-})
+# TWN with the float model as a teacher: what of a gain is the teacher's.
+METHODS['twn-distilled'] = replace(METHODS['twn'], distillation={})
 
 # TWN with relative steps: what of a gain is the steps'.
 METHODS['twn-relative'] = replace(
@@ -75,8 +72,8 @@ ABLATIONS = {
     Method(dict(reference_rms=0.03), {}),
     'update-relative':
     Method(dict(rescale='update', reference_rms=0.03), {}),
-    'mean-threshold':
-    Method(dict(threshold='mean'), {}),
+    'exact-threshold':
+    Method(dict(threshold='exact'), {}),
     'scale-lsq':
     Method(dict(scale='lsq'), {}),
     'scale-learned':
@@ -95,6 +92,8 @@ ABLATIONS = {
     Method({}, {}, None, {'optim_wrapper.optimizer.weight_decay': 0.01}),
     'frozen-bn':
     Method({}, {}, None, {'model.backbone.norm_eval': True}),
+    'distillation':
+    Method({}, {}, distillation={}),
     'distillation-weak':
     Method({}, {}, distillation=dict(loss_weight=1.0)),
     'distillation-head':

@@ -10,7 +10,7 @@ from .plan import BUDGETS, DETECTORS, Run
 
 Line = Dict[str, Any]
 
-COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red', 'mmtern-distilled': 'tab:red'}
+COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red'}
 ABLATION_COLOR = 'tab:orange'
 
 

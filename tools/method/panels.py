@@ -27,7 +27,7 @@ TEMPERATURES = {
 
 def draw_filter(axis: Axes, row: Tensor) -> None:
     """Weights of one filter, its threshold and the ternary filter."""
-    threshold = exact_threshold(row)
+    threshold = mean_threshold(row)
     codes = ternary_codes(row, threshold)[0]
     delta = float(threshold)
     scale = float(project(row, threshold).scale('norm'))
@@ -50,7 +50,7 @@ def draw_filter(axis: Axes, row: Tensor) -> None:
 
 
 def draw_search(axis: Axes, row: Tensor) -> None:
-    """cos(w, t) against the number of weights kept, the best one marked."""
+    """cos(w, t) against the number of weights kept; both rules marked."""
     magnitudes = row.abs().sort(descending=True).values
     counts = torch.arange(1, row.shape[1] + 1)
     cosines = [
@@ -58,27 +58,26 @@ def draw_search(axis: Axes, row: Tensor) -> None:
         for magnitude in magnitudes[0]
     ]
     axis.plot(counts, cosines, color=FLOAT, lw=2)
-    twn = project(row, mean_threshold(row))
-    axis.plot(twn.count, twn.cosine(), 'o', mfc='white', mec=FLOAT, mew=1.8)
+    best = project(row, exact_threshold(row))
+    axis.plot(best.count, best.cosine(), 'o', mfc='white', mec=FLOAT, mew=1.8)
     axis.annotate(
-        'TWN\'s rule,\n0.7 mean $|w|$',
-        (float(twn.count), float(twn.cosine())), (-4, -38),
+        "'exact'", (float(best.count), float(best.cosine())), (0, 9),
         textcoords='offset points',
         ha='center',
         color=FLOAT)
-    best = project(row, exact_threshold(row))
-    axis.plot(best.count, best.cosine(), 'o', color=TERNARY, ms=8)
+    used = project(row, mean_threshold(row))
+    axis.plot(used.count, used.cosine(), 'o', color=TERNARY, ms=8)
     axis.annotate(
-        f'$k^*={int(best.count)}$', (float(best.count), float(best.cosine())),
-        (0, 9),
+        r'$\delta = 0.7$ mean $|w|$',
+        (float(used.count), float(used.cosine())), (-6, -36),
         textcoords='offset points',
         ha='center',
         weight='bold',
         color=TERNARY)
-    axis.set_ylim(min(cosines) - .03, max(cosines) + .06)
+    axis.set_ylim(min(cosines) - .03, max(cosines) + .09)
     axis.set_xticks([1, 12, 24, 36])
     axis.set_xlabel('$k$, weights kept')
-    axis.set_title(r'Direction: greatest $\cos(w, t)$')
+    axis.set_title(r'Direction: $\cos(w, t)$ by $k$')
 
 
 def approach(rows: Tensor, steps: int = 30) -> Tensor:
@@ -88,8 +87,7 @@ def approach(rows: Tensor, steps: int = 30) -> Tensor:
     for _ in range(steps):
         optimizer.zero_grad()
         held = weight.detach()
-        cosine_distance(weight, project(held,
-                                        exact_threshold(held))).backward()
+        cosine_distance(weight, project(held, mean_threshold(held))).backward()
         optimizer.step()
     return weight.detach()
 
@@ -101,7 +99,7 @@ def draw_approach(axis: Axes) -> None:
                                          'before'),
                                         (1.0, approach(rows), APPROACH,
                                          DARK_APPROACH, 'after')):
-        projection = project(weight, exact_threshold(weight))
+        projection = project(weight, mean_threshold(weight))
         cosine = float(projection.cosine().mean())
         axis.hist(
             (weight / projection.scale('norm')).flatten(),
