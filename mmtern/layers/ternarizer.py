@@ -77,12 +77,13 @@ class Ternarizer:
         # MeanTeacherHook writes through ``.data``, which counts no version.
         followed = training and not weight.requires_grad
         if key != self._key or followed:
+            memory = self._codes if training else None
             self.drop_cache()
             with torch.no_grad():
                 rows = float_rows(weight)
                 threshold = self._thresholds.of(rows, training)
                 if self.active and not self._is_soft(training):
-                    self._codes = empty_as(weight, torch.int8)
+                    self._codes = _codes_memory(weight, memory)
                 codes = None if self._codes is None else rows_of(self._codes)
                 self._projection = project(rows, threshold, codes)
                 if training:
@@ -238,3 +239,14 @@ class Ternarizer:
             return None
         return update_rescaler(settings, weight, self.project(weight, True),
                                temperature)
+
+
+def _codes_memory(weight: Tensor, last: Optional[Tensor]) -> Tensor:
+    """Memory for codes in ``weight``'s layout: that of the ``last`` training
+    step where it fits, since fresh memory takes longer to come by than to
+    fill. A graph that still holds it fails loudly in its backward."""
+    if (last is not None and last.device == weight.device
+            and last.shape == weight.shape
+            and last.stride() == weight.stride() and not last.is_inference()):
+        return last
+    return empty_as(weight, torch.int8)

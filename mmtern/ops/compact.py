@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .rows import row_blocks
+from .scratch import scratch_like
 
 Pair = Tuple[int, int]
 
@@ -28,10 +29,16 @@ class CompactWeight(NamedTuple):
     codes: Tensor
     scale: Tensor
 
-    def values(self, dtype: torch.dtype) -> Tensor:
-        """The weight itself, a fresh tensor of the codes' shape."""
+    def values(self, dtype: torch.dtype, transient: bool = False) -> Tensor:
+        """The weight itself, in the codes' shape.
+
+        Args:
+            transient (bool): Whether the caller is done with it before the
+                next weight is asked for; see :func:`scratch_like`.
+        """
         scale = self.scale.view(-1, *[1] * (self.codes.dim() - 1))
-        values = torch.empty_like(self.codes, dtype=scale.dtype)
+        memory = scratch_like if transient else torch.empty_like
+        values = memory(self.codes, dtype=scale.dtype)
         for block in row_blocks(values):
             values[block].copy_(self.codes[block]).mul_(scale[block])
         return values.to(dtype)
@@ -46,7 +53,8 @@ class _CompactConv2d(torch.autograd.Function):
                 weight: CompactWeight, stride: Pair, padding: Pair,
                 dilation: Pair, groups: int) -> Tensor:
         options = (stride, padding, dilation)
-        out = F.conv2d(x, weight.values(gate.dtype), bias, *options, groups)
+        out = F.conv2d(x, weight.values(gate.dtype, True), bias, *options,
+                       groups)
         # Under autocast the output tells the dtype that was computed in.
         ctx.save_for_backward(x.to(out.dtype), *weight)
         ctx.options, ctx.groups = options, groups
@@ -57,7 +65,7 @@ class _CompactConv2d(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_output: Tensor):
         x, *weight = ctx.saved_tensors
-        values = CompactWeight(*weight).values(x.dtype)
+        values = CompactWeight(*weight).values(x.dtype, True)
         grads = torch.ops.aten.convolution_backward(grad_output, x, values,
                                                     ctx.bias_sizes,
                                                     *ctx.options, False,
@@ -72,7 +80,7 @@ class _CompactLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, gate: Tensor, bias: Optional[Tensor],
                 weight: CompactWeight) -> Tensor:
-        out = F.linear(x, weight.values(gate.dtype), bias)
+        out = F.linear(x, weight.values(gate.dtype, True), bias)
         ctx.save_for_backward(x.to(out.dtype), *weight)
         return out
 
@@ -80,7 +88,7 @@ class _CompactLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_output: Tensor):
         x, *weight = ctx.saved_tensors
-        values = CompactWeight(*weight).values(x.dtype)
+        values = CompactWeight(*weight).values(x.dtype, True)
         on_x, on_weight, on_bias = ctx.needs_input_grad[:3]
         rows = grad_output.reshape(-1, grad_output.shape[-1])
         return (

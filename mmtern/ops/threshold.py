@@ -8,6 +8,8 @@ elsewhere.
 import torch
 from torch import Tensor
 
+from .rows import row_blocks
+
 # Below this a row is taken for an all-zero filter: dividing by it would
 # overflow float32.
 TINY = torch.finfo(torch.float32).tiny
@@ -69,8 +71,10 @@ def mean_threshold(weight: Tensor, factor: float = 0.7) -> Tensor:
     Per row here, per layer in the paper; its reference detector does it per
     row as well.
     """
-    total = torch.linalg.vector_norm(weight, 1, dim=1, keepdim=True)
-    return total * (factor / weight.shape[1])
+    threshold = weight.new_empty(len(weight), 1)
+    for block in row_blocks(weight):
+        threshold[block] = weight[block].abs().mean(1, keepdim=True)
+    return threshold.mul_(factor)
 
 
 def max_threshold(weight: Tensor, factor: float = 0.05) -> Tensor:

@@ -118,3 +118,44 @@ def test_channels_last_weight_stays_so():
         torch.testing.assert_close(weight, layer.train(mode).ternary_weight)
         assert weight.is_contiguous(memory_format=torch.channels_last)
         assert layer.ternary_weight.is_contiguous()
+
+
+def test_codes_use_the_last_steps_memory_again():
+    torch.manual_seed(0)
+    layer = TernConv2d(8, 6, 3)
+    x = torch.randn(2, 8, 9, 7)
+    places = set()
+    for _ in range(3):
+        layer(x).sum().backward()
+        with torch.no_grad():
+            layer.weight.mul_(-1)
+        places.add(layer.ternarizer.compact(layer.weight, True)[1].codes)
+    assert len({codes.data_ptr() for codes in places}) == 1
+    twin = copy.deepcopy(layer)
+    assert torch.equal(layer(x), literal(twin, x))
+
+
+def test_a_graph_older_than_the_weight_fails_loudly():
+    layer = TernConv2d(8, 6, 3)
+    x = torch.randn(2, 8, 9, 7, requires_grad=True)
+    late = layer(x).sum()
+    with torch.no_grad():
+        layer.weight.mul_(-1)
+    layer(x).sum().backward()
+    with pytest.raises(RuntimeError, match='inplace operation'):
+        late.backward()
+
+
+def test_training_goes_on_after_inference_in_train_mode():
+    layer = TernConv2d(8, 6, 3)
+    x = torch.randn(2, 8, 9, 7)
+    with torch.inference_mode():
+        expected = layer(x)
+    output = layer(x)
+    output.sum().backward()
+    torch.testing.assert_close(output, expected)
+    with torch.no_grad():
+        layer.weight.mul_(-1)
+    torch.testing.assert_close(
+        layer(x) - layer.bias.view(-1, 1, 1),
+        layer.bias.view(-1, 1, 1) - expected)
