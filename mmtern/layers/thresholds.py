@@ -1,11 +1,12 @@
 """Which threshold a layer's filters get, by its settings."""
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
 
-from ..ops import (Projection, binned_threshold, exact_threshold,
-                   max_threshold, mean_threshold, sparsity_threshold)
+from ..ops import (Projection, ThresholdRule, binned_threshold,
+                   exact_threshold, max_threshold, mean_threshold,
+                   sparsity_threshold)
 from .settings import TernarySettings
 
 # Filters of fewer weights are searched exactly each step: their counts lie so
@@ -28,8 +29,9 @@ class Thresholds:
         self._next: Optional[Tensor] = None
         self._age = 0
 
-    def of(self, rows: Tensor, training: bool) -> Tensor:
-        """Threshold of ``rows``, shape (C_out, d)."""
+    def of(self, rows: Tensor, training: bool) -> Union[Tensor, ThresholdRule]:
+        """Threshold of ``rows``, shape (C_out, d), or what makes it of some
+        of them."""
         settings = self.settings
         if settings.threshold == 'exact':
             if not training or rows.shape[1] < FEW:
@@ -42,11 +44,10 @@ class Thresholds:
             return binned_threshold(rows, settings.min_sparsity)
         rule = (
             mean_threshold if settings.threshold == 'mean' else max_threshold)
-        threshold = rule(rows)
-        if settings.min_sparsity > 0:
-            threshold = torch.maximum(
-                threshold, sparsity_threshold(rows, settings.min_sparsity))
-        return threshold
+        if settings.min_sparsity == 0:
+            return rule
+        return lambda some: torch.maximum(
+            rule(some), sparsity_threshold(some, settings.min_sparsity))
 
     def follow(self, projection: Projection) -> None:
         """One fixed-point step towards the next optimizer step's threshold,

@@ -6,8 +6,9 @@ from .gradient import (rescale_factor, rescale_gradient_, rescale_update_,
                        sigmoid_bump, soft_ternary, soft_ternary_slope)
 from .packing import (BITS_PER_CODE, CODES_PER_BYTE, pack_codes, packed_size,
                       unpack_codes)
-from .projection import (SCALES, Projection, fixed_point_threshold,
-                         keep_ternary_scale, project, ternary_codes)
+from .projection import (SCALES, Projection, ThresholdRule,
+                         fixed_point_threshold, keep_ternary_scale, project,
+                         ternary_codes)
 from .regularizer import cosine_distance
 from .rows import empty_as, float_rows, in_layout_of, row_blocks, rows_of
 from .ternarize import Rescale, learned_scale, straight_through
@@ -16,11 +17,12 @@ from .threshold import (check_min_sparsity, exact_threshold, max_threshold,
 
 __all__ = [
     'BITS_PER_CODE', 'CODES_PER_BYTE', 'CompactWeight', 'Projection',
-    'Rescale', 'SCALES', 'binned_threshold', 'check_min_sparsity',
-    'compact_conv2d', 'compact_linear', 'cosine_distance', 'empty_as',
-    'entropy', 'exact_threshold', 'fixed_point_threshold', 'float_rows',
-    'in_layout_of', 'keep_ternary_scale', 'learned_scale', 'max_threshold',
-    'mean_threshold', 'pack_codes', 'packed_size', 'project', 'rescale_factor',
+    'Rescale', 'SCALES', 'ThresholdRule', 'binned_threshold',
+    'check_min_sparsity', 'compact_conv2d', 'compact_linear',
+    'cosine_distance', 'empty_as', 'entropy', 'exact_threshold',
+    'fixed_point_threshold', 'float_rows', 'in_layout_of',
+    'keep_ternary_scale', 'learned_scale', 'max_threshold', 'mean_threshold',
+    'pack_codes', 'packed_size', 'project', 'rescale_factor',
     'rescale_gradient_', 'rescale_update_', 'row_blocks', 'rows_of',
     'sigmoid_bump', 'soft_ternary', 'soft_ternary_slope', 'sparsity_threshold',
     'straight_through', 'ternary_codes', 'unpack_codes'

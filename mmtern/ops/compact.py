@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .rows import row_blocks
 from .scratch import scratch_like
 
 Pair = Tuple[int, int]
@@ -36,11 +35,10 @@ class CompactWeight(NamedTuple):
             transient (bool): Whether the caller is done with it before the
                 next weight is asked for; see :func:`scratch_like`.
         """
-        scale = self.scale.view(-1, *[1] * (self.codes.dim() - 1))
         memory = scratch_like if transient else torch.empty_like
-        values = memory(self.codes, dtype=scale.dtype)
-        for block in row_blocks(values):
-            values[block].copy_(self.codes[block]).mul_(scale[block])
+        values = memory(self.codes, dtype=self.scale.dtype)
+        scale = self.scale.view(-1, *[1] * (self.codes.dim() - 1))
+        values.copy_(self.codes).mul_(scale)
         return values.to(dtype)
 
 

@@ -1,5 +1,5 @@
 """Projection of filters onto ternary directions."""
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
@@ -8,6 +8,9 @@ from .rows import row_blocks
 from .threshold import TINY
 
 SCALES = ('norm', 'lsq')
+
+# From rows, shape (C_out, d), to their thresholds, shape (C_out, 1).
+ThresholdRule = Callable[[Tensor], Tensor]
 
 
 def ternary_codes(weight: Tensor, threshold: Tensor) -> Tensor:
@@ -75,19 +78,26 @@ class Projection(NamedTuple):
 
 
 def project(weight: Tensor,
-            threshold: Tensor,
+            threshold: Union[Tensor, ThresholdRule],
             codes: Optional[Tensor] = None) -> Projection:
     """Measure the ternary direction that ``threshold`` cuts out of each row.
 
     Args:
         weight (Tensor): Rows, shape (C_out, d), float32.
-        threshold (Tensor): Shape (C_out, 1).
+        threshold (Tensor or Callable): Shape (C_out, 1), or what makes it
+            of some rows, such as :func:`mean_threshold`: that spares reading
+            the weights twice.
         codes (Tensor, optional): Shape of ``weight``, int8; receives the
             :func:`ternary_codes` of the two, which are made on the way.
     """
-    count, inner, norm = (torch.empty_like(threshold) for _ in range(3))
+    count, inner, norm = (weight.new_empty(len(weight), 1) for _ in range(3))
+    rule = threshold if callable(threshold) else None
+    if rule is not None:
+        threshold = torch.empty_like(norm)
     for block in row_blocks(weight):
         rows = weight[block]
+        if rule is not None:
+            threshold[block] = rule(rows)
         signs = ternary_codes(rows, threshold[block])
         # ||t||^2; the vectorized norm is faster than counting.
         count[block] = torch.linalg.vector_norm(signs, dim=1, keepdim=True)

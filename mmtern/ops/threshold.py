@@ -8,8 +8,6 @@ elsewhere.
 import torch
 from torch import Tensor
 
-from .rows import row_blocks
-
 # Below this a row is taken for an all-zero filter: dividing by it would
 # overflow float32.
 TINY = torch.finfo(torch.float32).tiny
@@ -71,10 +69,7 @@ def mean_threshold(weight: Tensor, factor: float = 0.7) -> Tensor:
     Per row here, per layer in the paper; its reference detector does it per
     row as well.
     """
-    threshold = weight.new_empty(len(weight), 1)
-    for block in row_blocks(weight):
-        threshold[block] = weight[block].abs().mean(1, keepdim=True)
-    return threshold.mul_(factor)
+    return factor * weight.abs().mean(dim=1, keepdim=True)
 
 
 def max_threshold(weight: Tensor, factor: float = 0.05) -> Tensor:
