@@ -4,9 +4,9 @@ from typing import Callable, Optional, Tuple
 import torch
 from torch import Tensor
 
-from ..ops import (CompactWeight, Projection, Rescale, empty_as, float_rows,
-                   keep_ternary_scale, learned_scale, project, rows_of,
-                   soft_ternary, straight_through, ternary_codes)
+from ..ops import (CompactWeight, Projection, Rescale, codes_memory, empty_as,
+                   float_rows, keep_ternary_scale, learned_scale, project,
+                   rows_of, soft_ternary, straight_through, ternary_codes)
 from .rescaling import gradient_rescaler, update_rescaler
 from .settings import TernarySettings
 from .thresholds import Thresholds
@@ -26,12 +26,15 @@ class Ternarizer:
         active (bool): False lets the latent weight through (approach phase).
         temperature (float): ``T`` of the gradient factor, or of the soft
             forward; set by the schedule.
+        sparsity_share (float): Share of ``min_sparsity`` that training
+            demands now; set by the schedule. Eval demands all of it.
     """
 
     def __init__(self, settings: TernarySettings) -> None:
         self.settings = settings
         self.active = True
         self.temperature = 0.0
+        self.sparsity_share = 1.0
         self.reset()
 
     def reset(self) -> None:
@@ -56,7 +59,8 @@ class Ternarizer:
         return dict(
             settings=self.settings,
             active=self.active,
-            temperature=self.temperature)
+            temperature=self.temperature,
+            sparsity_share=self.sparsity_share)
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -81,9 +85,11 @@ class Ternarizer:
             self.drop_cache()
             with torch.no_grad():
                 rows = float_rows(weight)
-                threshold = self._thresholds.of(rows, training)
+                share = self.sparsity_share if training else 1.0
+                threshold = self._thresholds.of(
+                    rows, training, share * self.settings.min_sparsity)
                 if self.active and not self._is_soft(training):
-                    self._codes = _codes_memory(weight, memory)
+                    self._codes = codes_memory(weight, memory)
                 codes = None if self._codes is None else rows_of(self._codes)
                 self._projection = project(rows, threshold, codes)
                 if training:
@@ -239,14 +245,3 @@ class Ternarizer:
             return None
         return update_rescaler(settings, weight, self.project(weight, True),
                                temperature)
-
-
-def _codes_memory(weight: Tensor, last: Optional[Tensor]) -> Tensor:
-    """Memory for codes in ``weight``'s layout: that of the ``last`` training
-    step where it fits, since fresh memory takes longer to come by than to
-    fill. A graph that still holds it fails loudly in its backward."""
-    if (last is not None and last.device == weight.device
-            and last.shape == weight.shape
-            and last.stride() == weight.stride() and not last.is_inference()):
-        return last
-    return empty_as(weight, torch.int8)

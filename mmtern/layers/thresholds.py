@@ -29,25 +29,26 @@ class Thresholds:
         self._next: Optional[Tensor] = None
         self._age = 0
 
-    def of(self, rows: Tensor, training: bool) -> Union[Tensor, ThresholdRule]:
+    def of(self, rows: Tensor, training: bool,
+           min_sparsity: float) -> Union[Tensor, ThresholdRule]:
         """Threshold of ``rows``, shape (C_out, d), or what makes it of some
-        of them."""
+        of them, for at least this share of zeros in each."""
         settings = self.settings
         if settings.threshold == 'exact':
             if not training or rows.shape[1] < FEW:
-                return exact_threshold(rows, settings.min_sparsity)
+                return exact_threshold(rows, min_sparsity)
             following = self._next
             if (following is not None and following.device == rows.device
                     and self._age < settings.refresh_interval):
                 return following
             self._age = 0
-            return binned_threshold(rows, settings.min_sparsity)
+            return binned_threshold(rows, min_sparsity)
         rule = (
             mean_threshold if settings.threshold == 'mean' else max_threshold)
-        if settings.min_sparsity == 0:
+        if min_sparsity == 0:
             return rule
         return lambda some: torch.maximum(
-            rule(some), sparsity_threshold(some, settings.min_sparsity))
+            rule(some), sparsity_threshold(some, min_sparsity))
 
     def follow(self, projection: Projection) -> None:
         """One fixed-point step towards the next optimizer step's threshold,

@@ -11,6 +11,7 @@ from .projection import (SCALES, Projection, ThresholdRule,
                          ternary_codes)
 from .regularizer import cosine_distance
 from .rows import empty_as, float_rows, in_layout_of, row_blocks, rows_of
+from .scratch import codes_memory
 from .ternarize import Rescale, learned_scale, straight_through
 from .threshold import (check_min_sparsity, exact_threshold, max_threshold,
                         mean_threshold, sparsity_threshold)
@@ -18,7 +19,7 @@ from .threshold import (check_min_sparsity, exact_threshold, max_threshold,
 __all__ = [
     'BITS_PER_CODE', 'CODES_PER_BYTE', 'CompactWeight', 'Projection',
     'Rescale', 'SCALES', 'ThresholdRule', 'binned_threshold',
-    'check_min_sparsity', 'compact_conv2d', 'compact_linear',
+    'check_min_sparsity', 'codes_memory', 'compact_conv2d', 'compact_linear',
     'cosine_distance', 'empty_as', 'entropy', 'exact_threshold',
     'fixed_point_threshold', 'float_rows', 'in_layout_of',
     'keep_ternary_scale', 'learned_scale', 'max_threshold', 'mean_threshold',

@@ -1,9 +1,11 @@
-"""Memory for tensors that live through one call."""
+"""Memory used again: fresh memory takes longer to come by than to fill."""
 import threading
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 from torch import Tensor
+
+from .rows import empty_as
 
 # Most elements of a buffer. Larger weights are few, and a buffer of their size
 # would count in the peak of memory.
@@ -41,3 +43,14 @@ def scratch_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
         buffer = torch.empty(tensor.numel(), dtype=dtype)
         _BUFFERS.of[dtype] = buffer
     return buffer.as_strided(tensor.shape, tensor.stride())
+
+
+def codes_memory(weight: Tensor, last: Optional[Tensor]) -> Tensor:
+    """Memory for codes in ``weight``'s layout: that of the ``last`` training
+    step where it fits. A graph that still holds those codes fails loudly in
+    its backward, as one that holds a changed weight does."""
+    if (last is not None and last.device == weight.device
+            and last.shape == weight.shape
+            and last.stride() == weight.stride() and not last.is_inference()):
+        return last
+    return empty_as(weight, torch.int8)

@@ -60,6 +60,8 @@ ABLATIONS = {
     Method({}, dict(temperature=(4.0, 4.0))),
     'T0-8':
     Method({}, dict(temperature=(0.0, 8.0))),
+    'sparsity-ramp':
+    Method({}, dict(sparsity_ramp=0.5)),
     'floor0':
     Method(dict(floor=0.0), {}),
     'floor0.5':
