@@ -177,16 +177,13 @@ def draw(lines: List[Line], path: str) -> None:
     import matplotlib.pyplot as plt
     found = panels(lines)
     found = {k: v for k, v in found.items() if len(v) > 1} or found
-    tallest = max(len(rows) for rows in found.values())
-    columns = min(len(found), 2)
-    height = -(-len(found) // columns)
+    heights = [1.5 + len(rows) for rows in found.values()]
     figure, axes = plt.subplots(
-        height,
-        columns,
-        figsize=(6.4 * columns, (1.5 + 0.3 * tallest) * height),
+        len(found),
+        figsize=(8, 0.27 * sum(heights)),
+        height_ratios=heights,
+        layout='constrained',
         squeeze=False)
-    for axis in axes.flat[len(found):]:
-        axis.remove()
     for axis, (panel, rows) in zip(axes.flat, found.items()):
         ordered = sorted(
             rows.items(), key=lambda item: mean(x['AP'] for x in item[1]))
@@ -196,12 +193,14 @@ def draw(lines: List[Line], path: str) -> None:
                 ABLATION_COLOR if row.is_ablation else COLORS.get(
                     row.setting, 'tab:blue'))
             axis.plot(values, [y] * len(values), 'o', color=color, alpha=0.6)
-            axis.plot(mean(values), y, '|', color=color, ms=18, mew=2)
+            axis.plot(mean(values), y, '|', color=color, ms=12, mew=2)
         axis.set_yticks(range(len(ordered)), [row.title for row, _ in ordered])
-        axis.set_title(panel.title, fontsize=10)
-        axis.set_xlabel('test AP (%)')
-        axis.margins(y=0.1)
+        axis.set_title(
+            f'{panel.title}: test AP (%)',
+            loc='right',
+            fontsize=10,
+            weight='bold')
+        axis.set_ylim(-0.7, len(rows) - 0.3)
         axis.grid(alpha=0.3)
-    figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
