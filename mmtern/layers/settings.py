@@ -44,11 +44,11 @@ class TernarySettings:
         floor (float): Least factor, in [0, 1]; 1 is the plain
             straight-through estimator.
         normalize (bool): Divide the factor by its mean over each filter.
-        refresh_interval (int): Optimizer steps between binned searches for
-            the 'exact' threshold while training; in between it follows by one
-            fixed-point step. 10 kept all of 5,824 filters of a Faster R-CNN
-            within 1e-3 of the best cosine at AdamW's 3e-4; where heavy-tailed
-            filters change by more than a percent a step, take 1.
+        refresh_interval (int): Optimizer steps between searches for the
+            'exact' threshold, or for that of ``min_sparsity``, while training;
+            in between it is followed. 10 kept all of 5,824 filters of a
+            Faster R-CNN within 1e-3 of the best cosine at AdamW's 3e-4; where
+            heavy-tailed filters change by more than a percent a step, take 1.
     """
     threshold: str = 'mean'
     scale: str = 'norm'

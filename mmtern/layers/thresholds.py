@@ -18,15 +18,17 @@ FEW = 64
 class Thresholds:
     """Thresholds of one latent weight, shape (C_out, 1).
 
-    While training, the exact one is followed without a sort: a fixed-point
-    step from the last call's, and a binned search at the first call and after
-    every ``refresh_interval`` calls, since a fixed point may be a local
-    optimum where filters have heavy tails.
+    While training, nothing is sorted in each step. The exact one is followed
+    by a fixed-point step from the last call's; where ``min_sparsity`` binds,
+    by how far it stands above the free threshold. At the first call and after
+    every ``refresh_interval`` calls both are searched for, since a fixed point
+    may be a local optimum where filters have heavy tails.
     """
 
     def __init__(self, settings: TernarySettings) -> None:
         self.settings = settings
         self._next: Optional[Tensor] = None
+        self._excess: Optional[Tensor] = None
         self._age = 0
 
     def of(self, rows: Tensor, training: bool,
@@ -47,8 +49,18 @@ class Thresholds:
             mean_threshold if settings.threshold == 'mean' else max_threshold)
         if min_sparsity == 0:
             return rule
-        return lambda some: torch.maximum(
-            rule(some), sparsity_threshold(some, min_sparsity))
+        free = rule(rows)
+        excess = self._excess
+        if (training and rows.shape[1] >= FEW and excess is not None
+                and excess.device == rows.device
+                and self._age < settings.refresh_interval):
+            self._age += 1
+            return free * excess
+        bound = sparsity_threshold(rows, min_sparsity)
+        if training:
+            excess = torch.where(free > 0, bound / free, 1.0).clamp_min(1.0)
+            self._excess, self._age = excess, 1
+        return torch.maximum(free, bound)
 
     def follow(self, projection: Projection) -> None:
         """One fixed-point step towards the next optimizer step's threshold,

@@ -58,9 +58,7 @@ def exact_threshold(weight: Tensor, min_sparsity: float = 0.0) -> Tensor:
     low_kept = magnitude.gather(1, last)
     padded = torch.nn.functional.pad(magnitude, (0, 1))
     high_dropped = padded.gather(1, last + 1)
-    middle = (low_kept + high_dropped) / 2
-    # Between adjacent floats the middle rounds to one of them.
-    return torch.where(middle > high_dropped, middle, low_kept)
+    return _between(high_dropped, low_kept)
 
 
 def mean_threshold(weight: Tensor, factor: float = 0.7) -> Tensor:
@@ -78,9 +76,21 @@ def max_threshold(weight: Tensor, factor: float = 0.05) -> Tensor:
 
 
 def sparsity_threshold(weight: Tensor, min_sparsity: float) -> Tensor:
-    """Smallest threshold that leaves at least ``min_sparsity`` zeros a
-    row."""
+    """Threshold that leaves ``min_sparsity`` zeros a row, midway between the
+    last magnitude kept and the first one dropped; equal ones are all kept, as
+    in :func:`exact_threshold`. O(d)."""
     check_min_sparsity(min_sparsity)
     d = weight.shape[1]
-    rank = d - largest_count(d, min_sparsity) + 1
-    return weight.abs().kthvalue(rank, dim=1, keepdim=True).values
+    dropped = d - largest_count(d, min_sparsity)
+    magnitude = weight.abs()
+    low_kept = magnitude.kthvalue(dropped + 1, dim=1, keepdim=True).values
+    if dropped == 0:
+        return low_kept
+    high_dropped = magnitude.kthvalue(dropped, dim=1, keepdim=True).values
+    return _between(high_dropped, low_kept)
+
+
+def _between(dropped: Tensor, kept: Tensor) -> Tensor:
+    middle = (kept + dropped) / 2
+    # Between adjacent floats the middle rounds to one of them.
+    return torch.where(middle > dropped, middle, kept)
