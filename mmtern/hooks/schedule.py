@@ -66,7 +66,7 @@ class TernaryScheduleHook(Hook):
         sparsity_ramp (float): Share of the ternary phase in which the zeros
             demanded of a filter grow from none to ``min_sparsity``, by the
             cubic of Zhu and Gupta (arXiv 1710.01878, eq. 1); 0 demands all
-            from ``begin``.
+            from ``begin``. Defaults to 0.5.
         by_epoch (bool): Whether ``begin`` counts epochs. Defaults to True.
     """
     priority = 'NORMAL'
@@ -74,7 +74,7 @@ class TernaryScheduleHook(Hook):
     def __init__(self,
                  begin: Union[int, Dict[str, int]] = 0,
                  temperature: Sequence[float] = (0.0, 4.0),
-                 sparsity_ramp: float = 0.0,
+                 sparsity_ramp: float = 0.5,
                  by_epoch: bool = True) -> None:
         starts = begin.values() if isinstance(begin, dict) else [begin]
         for start in starts:

@@ -33,15 +33,15 @@ METHODS = {
     'twn':
     Method(
         dict(threshold='mean', scale='lsq', floor=1.0),
-        dict(temperature=(0.0, 0.0))),
+        dict(temperature=(0.0, 0.0), sparsity_ramp=0.0)),
     'ttq':
     Method(
         dict(threshold='max', scale='ttq', floor=1.0),
-        dict(temperature=(0.0, 0.0))),
+        dict(temperature=(0.0, 0.0), sparsity_ramp=0.0)),
     'soft':
     Method(
         dict(threshold='mean', scale='lsq', forward='soft'),
-        dict(temperature=(1.0, 20.0))),
+        dict(temperature=(1.0, 20.0), sparsity_ramp=0.0)),
     'mmtern':
     Method({}, {}),
 }
@@ -60,8 +60,8 @@ ABLATIONS = {
     Method({}, dict(temperature=(4.0, 4.0))),
     'T0-8':
     Method({}, dict(temperature=(0.0, 8.0))),
-    'sparsity-ramp':
-    Method({}, dict(sparsity_ramp=0.5)),
+    'sudden-zeros':
+    Method({}, dict(sparsity_ramp=0.0)),
     'floor0':
     Method(dict(floor=0.0), {}),
     'floor0.5':
