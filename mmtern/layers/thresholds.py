@@ -22,13 +22,15 @@ class Thresholds:
     by a fixed-point step from the last call's; where ``min_sparsity`` binds,
     by how far it stands above the free threshold. At the first call and after
     every ``refresh_interval`` calls both are searched for, since a fixed point
-    may be a local optimum where filters have heavy tails.
+    may be a local optimum where filters have heavy tails; the latter also
+    while the demanded share changes.
     """
 
     def __init__(self, settings: TernarySettings) -> None:
         self.settings = settings
         self._next: Optional[Tensor] = None
         self._excess: Optional[Tensor] = None
+        self._excess_share = 0.0
         self._age = 0
 
     def of(self, rows: Tensor, training: bool,
@@ -53,6 +55,7 @@ class Thresholds:
         excess = self._excess
         if (training and rows.shape[1] >= FEW and excess is not None
                 and excess.device == rows.device
+                and self._excess_share == min_sparsity
                 and self._age < settings.refresh_interval):
             self._age += 1
             return free * excess
@@ -60,6 +63,7 @@ class Thresholds:
         if training:
             excess = torch.where(free > 0, bound / free, 1.0).clamp_min(1.0)
             self._excess, self._age = excess, 1
+            self._excess_share = min_sparsity
         return torch.maximum(free, bound)
 
     def follow(self, projection: Projection) -> None:

@@ -36,7 +36,8 @@ def test_two_images_one_iteration(tmp_path):
             'suite', 'detector', 'scope', 'seed', 'AP', 'AP50', 'AP75',
             'seconds', 'settings', 'device', 'commit', 'ablation'
         } <= set(line)
-    assert lines[2]['settings']['schedule'] == {'temperature': [0.0, 0.0]}
+    schedule = lines[2]['settings']['schedule']
+    assert schedule['temperature'] == [0.0, 0.0] and schedule['begin'] == 0
     assert lines[2]['settings']['distillation'] == {'head_weight': 2.0}
     assert 'zeros' not in lines[0]
     assert 0.2 < lines[1]['zeros'] < 0.7

@@ -60,6 +60,8 @@ ABLATIONS = {
     Method({}, dict(temperature=(4.0, 4.0))),
     'T0-8':
     Method({}, dict(temperature=(0.0, 8.0))),
+    'search-each-step':
+    Method(dict(refresh_interval=1), {}),
     'sudden-zeros':
     Method({}, dict(sparsity_ramp=0.0)),
     'floor0':

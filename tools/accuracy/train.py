@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmtern
+from mmtern import TernaryScheduleHook
 from mmtern.launch import use_amp
 from mmtern.layers import TernarySettings
 from mmtern.measure import summarize
@@ -152,6 +153,11 @@ def _settings(method: Method) -> dict:
     settings = asdict(method)
     if method.ternary is not None:
         settings['ternary'] = asdict(TernarySettings(**method.ternary))
+        schedule = TernaryScheduleHook(**method.schedule)
+        settings['schedule'] = {
+            name: getattr(schedule, name)
+            for name in ('begin', 'temperature', 'sparsity_ramp')
+        }
     return settings
 
 
