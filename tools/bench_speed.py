@@ -17,7 +17,7 @@ from speed.cases import CASES
 from speed.measure import compare_steps, scaling
 from speed.memory import peak_memory
 from speed.quantizer import quantizer_cost
-from speed.table import markdown_table, plot_scaling
+from speed.table import latest, markdown_table, plot_scaling
 
 RESULTS = osp.join(osp.dirname(osp.abspath(__file__)), 'results')
 
@@ -89,7 +89,8 @@ def main() -> None:
             file.write(json.dumps(lines[-1]) + '\n')
     if args.scaling:
         plot_scaling(lines, osp.join(args.results, 'speed_scaling.png'))
-    table = markdown_table(lines)
+    with open(osp.join(args.results, 'speed.jsonl')) as file:
+        table = markdown_table(latest(map(json.loads, file)))
     with open(osp.join(args.results, 'speed.md'), 'w') as file:
         file.write(table)
     print(table)

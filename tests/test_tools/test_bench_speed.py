@@ -7,6 +7,11 @@ BENCH = Path(__file__).parents[2] / 'tools' / 'bench_speed.py'
 
 
 def test_a_small_image(tmp_path):
+    with (tmp_path / 'speed.jsonl').open('w') as file:
+        for phase in ('mmtern', 'kept'):
+            line = dict(case='quantizer alone', phase=phase, ns_per_weight=1)
+            line.update(passes=1, machine=f'of an earlier call, {phase}')
+            print(json.dumps(line), file=file)
     done = subprocess.run([
         sys.executable, BENCH, '--cases', 'smoke', '--pairs', '2',
         '--no-memory', '--results', tmp_path
@@ -28,3 +33,5 @@ def test_a_small_image(tmp_path):
     assert {'mmtern', 'literal_twn'} <= quantizers
     table = (tmp_path / 'speed.md').read_text()
     assert '| smoke | ternary |' in table and '| mmtern |' in table
+    assert 'of an earlier call, kept' in table
+    assert 'of an earlier call, mmtern' not in table

@@ -1,5 +1,12 @@
 """Speed results as a table and a plot."""
-from typing import Dict, List
+from typing import Dict, Iterable, List
+
+
+def latest(lines: Iterable[Dict]) -> List[Dict]:
+    """The last line of each case and phase, so that a table may grow from
+    several calls."""
+    found = {(x['case'], x.get('phase')): x for x in lines}
+    return list(found.values())
 
 
 def markdown_table(lines: List[Dict]) -> str:
