@@ -32,6 +32,9 @@ DETECTORS = {'retinanet': 'RetinaNet', 'faster_rcnn': 'FasterRCNN'}
 SUITES = {
     'bccd-lite':
     Suite('configs/{}_r18-lite_bccd.py', {}),
+    # R50 at full size; wants a GPU.
+    'bccd-r50':
+    Suite('configs/{}_r50_bccd.py', {}),
     'shapes-lite':
     Suite('configs/{}_r18-lite_shapes.py', {}),
     # Two images, one iteration: the benchmark's own test.
