@@ -63,10 +63,6 @@ class TernaryScheduleHook(Hook):
             Defaults to 0, no approach phase.
         temperature (Sequence[float]): ``T`` at ``begin`` and at the end of
             training; 0 is the plain straight-through estimator.
-        sparsity_ramp (float): Share of the ternary phase in which the zeros
-            demanded of a filter grow from none to ``min_sparsity``, by the
-            cubic of Zhu and Gupta (arXiv 1710.01878, eq. 1); 0 demands all
-            from ``begin``. Defaults to 0.5.
         by_epoch (bool): Whether ``begin`` counts epochs. Defaults to True.
     """
     priority = 'NORMAL'
@@ -74,7 +70,6 @@ class TernaryScheduleHook(Hook):
     def __init__(self,
                  begin: Union[int, Dict[str, int]] = 0,
                  temperature: Sequence[float] = (0.0, 4.0),
-                 sparsity_ramp: float = 0.5,
                  by_epoch: bool = True) -> None:
         starts = begin.values() if isinstance(begin, dict) else [begin]
         for start in starts:
@@ -88,11 +83,7 @@ class TernaryScheduleHook(Hook):
             raise ValueError(
                 'temperature must hold two numbers >= 0, at the begin and '
                 f'the end of the ternary phase, but got {temperature!r}')
-        if not (is_number(sparsity_ramp) and 0 <= sparsity_ramp <= 1):
-            raise ValueError('sparsity_ramp must be a number in [0, 1], but '
-                             f'got {sparsity_ramp!r}')
         self.begin = begin
-        self.sparsity_ramp = sparsity_ramp
         self.temperature = tuple(temperature)
         self.by_epoch = by_epoch
         self._layers: Dict[str, TernaryWeight] = {}
@@ -134,7 +125,6 @@ class TernaryScheduleHook(Hook):
             ternarizer.active = runner.iter >= begin
             progress = train_progress(runner, begin)
             ternarizer.temperature = low + (high - low) * progress
-            ternarizer.sparsity_share = self._sparsity_share(progress)
             if runner.iter == begin and layer.weight_scale is not None:
                 layer.reset_weight_scale()
 
@@ -154,11 +144,6 @@ class TernaryScheduleHook(Hook):
             self._last_checkpoint = last
             for layer in self._layers.values():
                 layer.ternarizer.reset()
-
-    def _sparsity_share(self, progress: float) -> float:
-        if progress >= self.sparsity_ramp:
-            return 1.0
-        return 1.0 - (1.0 - progress / self.sparsity_ramp)**3
 
     def _begin_of(self, name: str) -> int:
         if not isinstance(self.begin, dict):

@@ -26,15 +26,12 @@ class Ternarizer:
         active (bool): False lets the latent weight through (approach phase).
         temperature (float): ``T`` of the gradient factor, or of the soft
             forward; set by the schedule.
-        sparsity_share (float): Share of ``min_sparsity`` that training
-            demands now; set by the schedule. Eval demands all of it.
     """
 
     def __init__(self, settings: TernarySettings) -> None:
         self.settings = settings
         self.active = True
         self.temperature = 0.0
-        self.sparsity_share = 1.0
         self.reset()
 
     def reset(self) -> None:
@@ -59,8 +56,7 @@ class Ternarizer:
         return dict(
             settings=self.settings,
             active=self.active,
-            temperature=self.temperature,
-            sparsity_share=self.sparsity_share)
+            temperature=self.temperature)
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -85,9 +81,7 @@ class Ternarizer:
             self.drop_cache()
             with torch.no_grad():
                 rows = float_rows(weight)
-                share = self.sparsity_share if training else 1.0
-                threshold = self._thresholds.of(
-                    rows, training, share * self.settings.min_sparsity)
+                threshold = self._thresholds.of(rows, training)
                 if self.active and not self._is_soft(training):
                     self._codes = codes_memory(weight, memory)
                 codes = None if self._codes is None else rows_of(self._codes)

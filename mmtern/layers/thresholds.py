@@ -22,48 +22,43 @@ class Thresholds:
     by a fixed-point step from the last call's; where ``min_sparsity`` binds,
     by how far it stands above the free threshold. At the first call and after
     every ``refresh_interval`` calls both are searched for, since a fixed point
-    may be a local optimum where filters have heavy tails; the latter also
-    while the demanded share changes.
+    may be a local optimum where filters have heavy tails.
     """
 
     def __init__(self, settings: TernarySettings) -> None:
         self.settings = settings
         self._next: Optional[Tensor] = None
         self._excess: Optional[Tensor] = None
-        self._excess_share = 0.0
         self._age = 0
 
-    def of(self, rows: Tensor, training: bool,
-           min_sparsity: float) -> Union[Tensor, ThresholdRule]:
+    def of(self, rows: Tensor, training: bool) -> Union[Tensor, ThresholdRule]:
         """Threshold of ``rows``, shape (C_out, d), or what makes it of some
-        of them, for at least this share of zeros in each."""
+        of them."""
         settings = self.settings
         if settings.threshold == 'exact':
             if not training or rows.shape[1] < FEW:
-                return exact_threshold(rows, min_sparsity)
+                return exact_threshold(rows, settings.min_sparsity)
             following = self._next
             if (following is not None and following.device == rows.device
                     and self._age < settings.refresh_interval):
                 return following
             self._age = 0
-            return binned_threshold(rows, min_sparsity)
+            return binned_threshold(rows, settings.min_sparsity)
         rule = (
             mean_threshold if settings.threshold == 'mean' else max_threshold)
-        if min_sparsity == 0:
+        if settings.min_sparsity == 0:
             return rule
         free = rule(rows)
         excess = self._excess
         if (training and rows.shape[1] >= FEW and excess is not None
                 and excess.device == rows.device
-                and self._excess_share == min_sparsity
                 and self._age < settings.refresh_interval):
             self._age += 1
             return free * excess
-        bound = sparsity_threshold(rows, min_sparsity)
+        bound = sparsity_threshold(rows, settings.min_sparsity)
         if training:
             excess = torch.where(free > 0, bound / free, 1.0).clamp_min(1.0)
             self._excess, self._age = excess, 1
-            self._excess_share = min_sparsity
         return torch.maximum(free, bound)
 
     def follow(self, projection: Projection) -> None:

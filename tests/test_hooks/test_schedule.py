@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmtern import TernaryScheduleHook, TernarySettings, ternary_layers
-from ..toy import ToyModel, convert_toy, toy_runner
+from mmtern import TernaryScheduleHook, ternary_layers
+from ..toy import ToyModel, toy_runner
 
 
 class Watch(Hook):
@@ -41,32 +41,6 @@ def test_staged_by_part(tmp_path):
     _, seen = run(tmp_path, hook)
     assert [step['backbone.0'][0] for step in seen] == [True] * 12
     assert [step['neck'][0] for step in seen] == [False] * 5 + [True] * 7
-
-
-def test_demanded_zeros_grow_to_all(tmp_path):
-    """12 iterations, ternary from 4, all zeros from the middle of the rest."""
-    model = ToyModel(ternary=False)
-    convert_toy(model, TernarySettings(min_sparsity=0.8))
-    shares, zeros = [], []
-
-    class Zeros(Hook):
-        priority = 'LOWEST'
-
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            conv = runner.model.backbone[0]
-            shares.append(conv.ternarizer.sparsity_share)
-            zeros.append(float((conv.ternary_weight == 0).float().mean()))
-
-    hook = TernaryScheduleHook(begin=1, sparsity_ramp=0.5)
-    runner = toy_runner(tmp_path, [hook, Zeros()], model)
-    runner.train()
-    done = [i / 3.5 for i in range(4)]
-    assert shares[4:8] == pytest.approx([1 - (1 - x)**3 for x in done])
-    assert shares[8:] == [1.0] * 4
-    assert zeros[4] < 0.5 and min(zeros[8:]) > 0.79
-    conv = runner.model.backbone[0].eval()
-    conv.ternarizer.sparsity_share = 0.0
-    assert (conv.ternary_weight == 0).float().mean() > 0.79
 
 
 def test_trains_ternary_weights(tmp_path):
@@ -122,7 +96,6 @@ def test_resume_equals_never_stopping(tmp_path, stop, amp):
     (dict(begin=dict(neck=0.5)), 'begin.*whole number.*0.5'),
     (dict(temperature=(0, -1)), r'temperature.*>= 0.*\(0, -1\)'),
     (dict(temperature=(1, 2, 3)), 'temperature.*two numbers'),
-    (dict(sparsity_ramp=2), r'sparsity_ramp.*\[0, 1\].*2'),
 ])
 def test_wrong_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):

@@ -33,15 +33,15 @@ METHODS = {
     'twn':
     Method(
         dict(threshold='mean', scale='lsq', floor=1.0),
-        dict(temperature=(0.0, 0.0), sparsity_ramp=0.0)),
+        dict(temperature=(0.0, 0.0))),
     'ttq':
     Method(
         dict(threshold='max', scale='ttq', floor=1.0),
-        dict(temperature=(0.0, 0.0), sparsity_ramp=0.0)),
+        dict(temperature=(0.0, 0.0))),
     'soft':
     Method(
         dict(threshold='mean', scale='lsq', forward='soft'),
-        dict(temperature=(1.0, 20.0), sparsity_ramp=0.0)),
+        dict(temperature=(1.0, 20.0))),
     'mmtern':
     Method({}, {}),
 }
@@ -62,8 +62,6 @@ ABLATIONS = {
     Method({}, dict(temperature=(0.0, 8.0))),
     'search-each-step':
     Method(dict(refresh_interval=1), {}),
-    'sudden-zeros':
-    Method({}, dict(sparsity_ramp=0.0)),
     'floor0':
     Method(dict(floor=0.0), {}),
     'floor0.5':

@@ -156,7 +156,7 @@ def _settings(method: Method) -> dict:
         schedule = TernaryScheduleHook(**method.schedule)
         settings['schedule'] = {
             name: getattr(schedule, name)
-            for name in ('begin', 'temperature', 'sparsity_ramp')
+            for name in ('begin', 'temperature')
         }
     return settings
 
