@@ -14,8 +14,8 @@ from dataclasses import asdict
 
 from accuracy.methods import ABLATIONS, METHODS, ablation
 from accuracy.plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run, plan
-from accuracy.results import (append_line, draw, is_finished, markdown_table,
-                              read_lines)
+from accuracy.results import append_line, is_finished, read_lines
+from accuracy.summary import draw, markdown_table
 
 from mmtern.launch import fail
 

@@ -65,6 +65,44 @@ def test_failed_run_is_a_row_with_its_error(tmp_path):
                                           'smoke.md').read_text()
 
 
+def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
+    common = dict(
+        suite='smoke',
+        budget='smoke',
+        float_epochs=1,
+        extra_epochs=1,
+        lr=1e-3,
+        AP50=60.0,
+        AP75=30.0,
+        val_AP=41.0)
+    runs = [
+        # method, seed, amp, AP, least share of zeros
+        ('fp', 0, False, 46.0, 0.0),
+        ('fp', 0, True, 47.0, 0.0),
+        ('twn', 0, False, 40.0, 0.0),
+        ('twn', 0, True, 42.0, 0.0),
+        ('twn', 1, True, 43.0, 0.0),
+        ('twn', 0, True, 39.0, 0.8),
+    ]
+    names = ('method', 'seed', 'amp', 'AP', 'min_sparsity')
+    with open(tmp_path / 'smoke.jsonl', 'w') as file:
+        for run in runs:
+            print(json.dumps(dict(zip(names, run), **common)), file=file)
+    result = call(tmp_path, BENCH, '--suite', 'smoke', '--results', '.',
+                  '--redraw')
+    assert result.returncode == 0, result.stderr
+    natural, sparse = (tmp_path / 'smoke.md').read_text().split('\n\n**')
+    assert '| fp, lr 0.001 | 1 | 46.5 |' in natural
+    # Seeds 0 and 1: (40 + 42) / 2 and 43; float of the same precision above
+    # seed 0's two by 6 and 5, none for seed 1.
+    assert '| twn, lr 0.001 | 2 | 42.0 ± 1.4 |' in natural
+    assert '| 41.0 ± 0.0 | 5.5 |' in natural
+    assert natural.count('| float32, bfloat16 |') == 2
+    assert sparse.startswith('RetinaNet, 1 float + 1 epochs (smoke), at least')
+    assert '| twn, lr 0.001 | 1 | 39.0 |' in sparse
+    assert '| 41.0 | 8.0 |' in sparse
+
+
 @pytest.mark.parametrize('option, value, words', [
     ('--lr', '0', '--lr must be above 0, got 0.0'),
     ('--ablations', 'plain-ste+none', "unknown ablation 'none'; choose of"),

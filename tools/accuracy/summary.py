@@ -1,0 +1,105 @@
+"""The accuracy benchmark's table and plot."""
+from statistics import mean, stdev
+from typing import List
+
+from .results import Line, Row, by_seed, float_of, panels, run_of
+
+COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red'}
+ABLATION_COLOR = 'tab:orange'
+
+
+def _spread(values: List[float]) -> str:
+    if not values:
+        return '-'
+    if len(values) == 1:
+        return f'{values[0]:.1f}'
+    return f'{mean(values):.1f} ± {stdev(values):.1f}'
+
+
+def markdown_table(lines: List[Line]) -> str:
+    """One table a panel: mean and standard deviation over seeds, drop from
+    float line by line; a failed run is a line with its error."""
+    text = []
+    for panel, rows in panels(lines).items():
+        text += [
+            f'**{panel.title}**', '',
+            '| setting | seeds | AP | AP50 | AP75 | val AP | drop from float '
+            '| zeros | bits/weight | cos(w, t) | precision |',
+            '|---|---|---|---|---|---|---|---|---|---|---|'
+        ]
+        for row, group in rows.items():
+            text.append('| ' + ' | '.join(_cells(row, group, lines)) + ' |')
+        text.append('')
+    text += [
+        f'Failed: {run_of(line).name}, {line["error"]}' for line in lines
+        if 'error' in line
+    ]
+    return '\n'.join(text).rstrip() + '\n'
+
+
+def _cells(row: Row, group: List[Line], lines: List[Line]) -> List[str]:
+    cells = [row.title, str(len({line['seed'] for line in group}))]
+    cells += [
+        _spread(by_seed([line[key] for line in group], group))
+        for key in ('AP', 'AP50', 'AP75', 'val_AP')
+    ]
+    compared = [x for x in group if float_of(x, lines) is not None]
+    drops = [float_of(x, lines) - x['AP'] for x in compared]
+    cells.append(_spread(by_seed(drops, compared)))
+    if 'zeros' in group[0]:
+
+        def average(key: str) -> float:
+            return mean(line[key] for line in group)
+
+        cells += [
+            f'{average("zeros"):.1%}', f'{average("bits_per_weight"):.2f}',
+            f'{average("cosine"):.3f}'
+        ]
+    else:
+        cells += ['-', '32', '-']
+    used = {run_of(line).amp for line in group}
+    names = {False: 'float32', True: 'bfloat16'}
+    return cells + [', '.join(names[amp] for amp in sorted(used))]
+
+
+def draw(lines: List[Line], path: str) -> None:
+    """AP of every setting as points over seeds, one plot a panel; a panel of
+    a single setting compares nothing and is left to the table."""
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    found = panels(lines)
+    found = {k: v for k, v in found.items() if len(v) > 1} or found
+    heights = [1.5 + len(rows) for rows in found.values()]
+    figure, axes = plt.subplots(
+        len(found),
+        figsize=(9, 0.27 * sum(heights)),
+        height_ratios=heights,
+        layout='constrained',
+        squeeze=False)
+    for axis, (panel, rows) in zip(axes.flat, found.items()):
+        points = {
+            row: by_seed([x['AP'] for x in group], group)
+            for row, group in rows.items()
+        }
+        ordered = sorted(points, key=lambda row: mean(points[row]))
+        for y, row in enumerate(ordered):
+            color = (
+                ABLATION_COLOR if row.is_ablation else COLORS.get(
+                    row.setting, 'tab:blue'))
+            axis.plot(
+                points[row], [y] * len(points[row]),
+                'o',
+                color=color,
+                alpha=0.6)
+            axis.plot(mean(points[row]), y, '|', color=color, ms=12, mew=2)
+        axis.set_yticks(range(len(ordered)), [row.title for row in ordered])
+        axis.set_title(
+            f'{panel.title}: test AP (%)',
+            loc='right',
+            fontsize=10,
+            weight='bold')
+        axis.set_ylim(-0.7, len(rows) - 0.3)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
