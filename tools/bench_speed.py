@@ -55,7 +55,8 @@ def machine_name(device: str, threads: int) -> str:
     with open('/proc/cpuinfo') as file:
         models = [x for x in file if x.startswith('model name')]
     name = models[0].split(':')[1].strip() if models else platform.machine()
-    return f'{name}, {threads} threads'
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f'{name}, {instructions}, {threads} threads'
 
 
 def measure(args: argparse.Namespace) -> Iterator[dict]:

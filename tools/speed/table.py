@@ -3,9 +3,9 @@ from typing import Dict, Iterable, List
 
 
 def latest(lines: Iterable[Dict]) -> List[Dict]:
-    """The last line of each case and phase, so that a table may grow from
-    several calls."""
-    found = {(x['case'], x.get('phase')): x for x in lines}
+    """The last line of each case and phase on each machine, so that a table
+    may grow from several calls."""
+    found = {(x['case'], x.get('phase'), x['machine']): x for x in lines}
     return list(found.values())
 
 
