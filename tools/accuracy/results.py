@@ -4,7 +4,7 @@ import json
 import os.path as osp
 from dataclasses import fields, replace
 from statistics import mean
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from .methods import METHODS
 from .plan import BUDGETS, DETECTORS, Run
@@ -32,6 +32,7 @@ def is_finished(run: Run, lines: List[Line]) -> bool:
 
 
 def run_of(line: Line) -> Run:
+    """The run that a line is the result of."""
     # A line older than one of the fields was run with that field's default.
     return Run(
         **{
@@ -112,10 +113,13 @@ def float_of(line: Line, lines: List[Line]) -> Optional[float]:
     return max(floats, key=lambda other: other['val_AP'])['AP']
 
 
-def by_seed(values: Iterable[float], group: List[Line]) -> List[float]:
-    """``values``, one of each of the group's lines, averaged over the
-    precisions that a seed was run in."""
+def by_seed(group: List[Line],
+            value: Callable[[Line], Optional[float]]) -> List[float]:
+    """``value`` of each seed, the mean over the precisions that it was run
+    in; lines without one are left out."""
     seeds: Dict[int, List[float]] = {}
-    for value, line in zip(values, group):
-        seeds.setdefault(line['seed'], []).append(value)
-    return [mean(found) for found in seeds.values()]
+    for line in group:
+        found = value(line)
+        if found is not None:
+            seeds.setdefault(line['seed'], []).append(found)
+    return [mean(values) for values in seeds.values()]

@@ -1,6 +1,7 @@
 """The accuracy benchmark's table and plot."""
+from operator import itemgetter
 from statistics import mean, stdev
-from typing import List
+from typing import List, Optional
 
 from .results import Line, Row, by_seed, float_of, panels, run_of
 
@@ -18,7 +19,7 @@ def _spread(values: List[float]) -> str:
 
 def markdown_table(lines: List[Line]) -> str:
     """One table a panel: mean and standard deviation over seeds, drop from
-    float line by line; a failed run is a line with its error."""
+    float within seed and precision; a failed run is a line with its error."""
     text = []
     for panel, rows in panels(lines).items():
         text += [
@@ -38,14 +39,17 @@ def markdown_table(lines: List[Line]) -> str:
 
 
 def _cells(row: Row, group: List[Line], lines: List[Line]) -> List[str]:
+
+    def drop(line: Line) -> Optional[float]:
+        reference = float_of(line, lines)
+        return None if reference is None else reference - line['AP']
+
     cells = [row.title, str(len({line['seed'] for line in group}))]
     cells += [
-        _spread(by_seed([line[key] for line in group], group))
+        _spread(by_seed(group, itemgetter(key)))
         for key in ('AP', 'AP50', 'AP75', 'val_AP')
     ]
-    compared = [x for x in group if float_of(x, lines) is not None]
-    drops = [float_of(x, lines) - x['AP'] for x in compared]
-    cells.append(_spread(by_seed(drops, compared)))
+    cells.append(_spread(by_seed(group, drop)))
     if 'zeros' in group[0]:
 
         def average(key: str) -> float:
@@ -79,7 +83,7 @@ def draw(lines: List[Line], path: str) -> None:
         squeeze=False)
     for axis, (panel, rows) in zip(axes.flat, found.items()):
         points = {
-            row: by_seed([x['AP'] for x in group], group)
+            row: by_seed(group, itemgetter('AP'))
             for row, group in rows.items()
         }
         ordered = sorted(points, key=lambda row: mean(points[row]))
