@@ -12,7 +12,7 @@ import os.path as osp
 import time
 from dataclasses import asdict
 
-from accuracy.methods import ABLATIONS, METHODS, ablation
+from accuracy.methods import ABLATIONS, MAIN_METHODS, METHODS, ablation
 from accuracy.plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run, plan
 from accuracy.results import append_line, is_finished, read_lines
 from accuracy.summary import draw, markdown_table
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--detectors', nargs='+', choices=DETECTORS, default=list(DETECTORS))
     parser.add_argument(
-        '--methods', nargs='*', choices=METHODS, default=list(METHODS))
+        '--methods', nargs='*', choices=METHODS, default=list(MAIN_METHODS))
     parser.add_argument(
         '--ablations',
         nargs='*',

@@ -45,6 +45,9 @@ METHODS = {
     'mmtern':
     Method({}, {}),
 }
+# Of the main table; the controls below run only where they are asked for.
+MAIN_METHODS = tuple(METHODS)
+
 # TWN with the float model as a teacher: what of a gain is the teacher's.
 METHODS['twn-distilled'] = replace(METHODS['twn'], distillation={})
 

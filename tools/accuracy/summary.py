@@ -53,7 +53,7 @@ def _cells(row: Row, group: List[Line], lines: List[Line]) -> List[str]:
     if 'zeros' in group[0]:
 
         def average(key: str) -> float:
-            return mean(line[key] for line in group)
+            return mean(by_seed(group, itemgetter(key)))
 
         cells += [
             f'{average("zeros"):.1%}', f'{average("bits_per_weight"):.2f}',
