@@ -9,7 +9,7 @@ from .rows import empty_as
 
 # Most elements of a buffer. Larger weights are few, and a buffer of their size
 # would count in the peak of memory.
-LARGEST = 1 << 20
+LARGEST = 1 << 18
 
 
 class _Buffers(threading.local):
