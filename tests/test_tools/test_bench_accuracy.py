@@ -82,7 +82,9 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
         ('twn', 0, False, 40.0, 0.0),
         ('twn', 0, True, 42.0, 0.0),
         ('twn', 1, True, 43.0, 0.0),
+        ('fp', 2, True, 44.0, 0.0),
         ('twn', 0, True, 39.0, 0.8),
+        ('twn', 2, False, 40.0, 0.8),
     ]
     names = ('method', 'seed', 'amp', 'AP', 'min_sparsity')
     with open(tmp_path / 'smoke.jsonl', 'w') as file:
@@ -92,15 +94,16 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
                   '--redraw')
     assert result.returncode == 0, result.stderr
     natural, sparse = (tmp_path / 'smoke.md').read_text().split('\n\n**')
-    assert '| fp, lr 0.001 | 1 | 46.5 |' in natural
+    assert '| fp, lr 0.001 | 2 | 45.2 ± 1.8 |' in natural
     # Seeds 0 and 1: (40 + 42) / 2 and 43; float of the same precision above
     # seed 0's two by 6 and 5, none for seed 1.
     assert '| twn, lr 0.001 | 2 | 42.0 ± 1.4 |' in natural
     assert '| 41.0 ± 0.0 | 5.5 |' in natural
     assert natural.count('| float32, bfloat16 |') == 2
     assert sparse.startswith('RetinaNet, 1 float + 1 epochs (smoke), at least')
-    assert '| twn, lr 0.001 | 1 | 39.0 |' in sparse
-    assert '| 41.0 | 8.0 |' in sparse
+    # Seed 2's float was run in the other precision only.
+    assert '| twn, lr 0.001 | 2 | 39.5 ± 0.7 |' in sparse
+    assert '| 41.0 ± 0.0 | 6.0 ± 2.8 |' in sparse
 
 
 @pytest.mark.parametrize('option, value, words', [

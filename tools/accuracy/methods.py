@@ -27,7 +27,8 @@ class Method:
     hooks: Sequence[dict] = ()
 
 
-METHODS = {
+# Of the main table; the controls run only where they are asked for.
+MAIN_METHODS = {
     'fp':
     Method(None, {}),
     'twn':
@@ -45,15 +46,18 @@ METHODS = {
     'mmtern':
     Method({}, {}),
 }
-# Of the main table; the controls below run only where they are asked for.
-MAIN_METHODS = tuple(METHODS)
+# TWN with the float model as a teacher, and with relative steps: what of a
+# gain of mmtern's is the teacher's, the steps'.
+CONTROLS = {
+    'twn-distilled':
+    replace(MAIN_METHODS['twn'], distillation={}),
+    'twn-relative':
+    replace(
+        MAIN_METHODS['twn'],
+        ternary=dict(MAIN_METHODS['twn'].ternary, reference_rms=0.03)),
+}
 
-# TWN with the float model as a teacher: what of a gain is the teacher's.
-METHODS['twn-distilled'] = replace(METHODS['twn'], distillation={})
-
-# TWN with relative steps: what of a gain is the steps'.
-METHODS['twn-relative'] = replace(
-    METHODS['twn'], ternary=dict(METHODS['twn'].ternary, reference_rms=0.03))
+METHODS = {**MAIN_METHODS, **CONTROLS}
 
 # One change to mmtern each.
 ABLATIONS = {

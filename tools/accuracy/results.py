@@ -100,17 +100,22 @@ def _order(line: Line) -> tuple:
 
 
 def float_of(line: Line, lines: List[Line]) -> Optional[float]:
-    """AP of the float run with the same detector, budget, seed and precision;
-    where several learning rates were run, of the best on val."""
+    """AP of the float run with the same detector, budget and seed: of the
+    same precision where that was run, and of several learning rates the best
+    on val."""
+    run = run_of(line)
     twin = replace(
-        run_of(line), method='fp', scope='all', min_sparsity=0.0, ablation='')
+        run, method='fp', scope='all', min_sparsity=0.0, ablation='')
     floats = [
-        other for other in lines
-        if 'error' not in other and replace(run_of(other), lr=twin.lr) == twin
+        other for other in lines if 'error' not in other
+        and replace(run_of(other), lr=run.lr, amp=run.amp) == twin
     ]
     if not floats:
         return None
-    return max(floats, key=lambda other: other['val_AP'])['AP']
+    best = max(
+        floats,
+        key=lambda other: (run_of(other).amp == run.amp, other['val_AP']))
+    return best['AP']
 
 
 def by_seed(group: List[Line],

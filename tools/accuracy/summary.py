@@ -19,7 +19,7 @@ def _spread(values: List[float]) -> str:
 
 def markdown_table(lines: List[Line]) -> str:
     """One table a panel: mean and standard deviation over seeds, drop from
-    float within seed and precision; a failed run is a line with its error."""
+    float within each seed; a failed run is a line with its error."""
     text = []
     for panel, rows in panels(lines).items():
         text += [
