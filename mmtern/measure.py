@@ -45,10 +45,8 @@ def measure_layer(layer: TernaryWeight, weight: Tensor) -> LayerMeasure:
     """Measure ``weight`` as ``layer`` would ternarize it."""
     codes = layer.ternarizer.codes(weight).to(torch.int8)
     projection = layer.ternarizer.project(weight)
-    tiny = torch.finfo(torch.float32).tiny
-    ratio = weight.detach().flatten(1).float().abs()
-    ratio = ratio / projection.threshold.clamp_min(tiny)
-    ratio = ratio.clamp_max(HIGHEST * (1 - 1e-6))
+    ratio = projection.relative(weight.flatten(1).float())
+    ratio.clamp_max_(HIGHEST * (1 - 1e-6))
     counts = torch.histc(ratio, BINS, 0.0, HIGHEST) / weight.numel()
     return LayerMeasure(
         shape=tuple(weight.shape),

@@ -7,6 +7,14 @@ from torch.optim import Optimizer
 from ..layers import TernaryWeight
 
 
+def optimizers_of(optim_wrapper: OptimWrapper) -> List[Optimizer]:
+    """All optimizers of a run."""
+    wrappers = (
+        optim_wrapper.values()
+        if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper])
+    return [wrapper.optimizer for wrapper in wrappers]
+
+
 class UpdateRescaling:
     """Re-scales what optimizers do to latent weights, for layers with
     ``rescale='update'`` or a ``reference_rms``.
@@ -30,11 +38,8 @@ class UpdateRescaling:
             id(layer.weight): layer
             for layer in layers if layer.ternarizer.settings.rescales_steps
         }
-        wrappers = (
-            optim_wrapper.values() if isinstance(
-                optim_wrapper, OptimWrapperDict) else [optim_wrapper])
-        for wrapper in wrappers:
-            self._watch(wrapper.optimizer, layers)
+        for optimizer in optimizers_of(optim_wrapper):
+            self._watch(optimizer, layers)
 
     def stop(self) -> None:
         """Leave the optimizers as they were."""

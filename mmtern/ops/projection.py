@@ -52,6 +52,11 @@ class Projection(NamedTuple):
         cosine = self.inner / size.clamp_min(TINY)
         return torch.where(size > TINY, cosine.clamp_max(1.0), 1.0)
 
+    def relative(self, weight: Tensor) -> Tensor:
+        """Magnitudes of ``weight``'s rows over their threshold, (C_out, d): 1
+        is the border between zero and non-zero."""
+        return weight.abs().div_(self.threshold.clamp_min(TINY))
+
     def rms(self, weight: Tensor) -> Tensor:
         """Root mean square of each of ``weight``'s filters, (C_out, 1)."""
         return self.norm * (len(weight) / weight.numel())**0.5

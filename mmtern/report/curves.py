@@ -13,6 +13,8 @@ STATISTICS = {
     'cosine': ('Mean cos(w, t)', '.3~f'),
     'zeros': ('Zeros', '.1~%'),
     'flips': ('Flips since the last log', '.2~%'),
+    'distance': ('Mean distance | |w| / δ - 1 |', '.2~f'),
+    'gradient': ('Gradient', '.2~g'),
 }
 
 
@@ -95,9 +97,13 @@ def logged_parts(run: WorkDir) -> Dict[str, str]:
 
 def statistics_figures(run: WorkDir, parts: Dict[str, str],
                        switches: Sequence[int]) -> Dict[str, go.Figure]:
-    """Cosine, zeros and flips; arguments as of :func:`logged_parts`."""
+    """One figure for each of ``STATISTICS`` that was logged; arguments as of
+    :func:`logged_parts`."""
     figures = {}
     for what, (title, form) in STATISTICS.items():
+        if not any(
+                key.endswith(f'_{what}') for row in run.train for key in row):
+            continue
         figure = go.Figure([
             line(*series(run.train, f'ternary/{part}_{what}'), part, color)
             for part, color in parts.items()

@@ -64,8 +64,9 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
                  'No temperature: the run had no TernaryStatisticsHook.')
     weights = Section(
         'weights', 'How ternary the weights are',
-        'Cosine to the nearest ternary direction, share of zeros, and share '
-        'of weights whose ternary value changed.')
+        'Cosine to the nearest ternary direction, share of zeros, share of '
+        'weights whose ternary value changed, distance to the filter\'s '
+        'threshold δ, and norm of the latent weights\' gradient.')
     parts = curves.logged_parts(run)
     if parts:
         weights.data['key'] = list(parts.items())

@@ -14,7 +14,7 @@ from .work_dirs import (train_rows, val_rows, write_images, write_scalars,
 
 FIGURES = [
     'ap', 'loss', 'regularizer', 'temperature', 'cosine', 'zeros', 'flips',
-    'overview', 'detail'
+    'distance', 'gradient', 'overview', 'detail'
 ]
 # Drawn by plotly once its script ran.
 DRAWN = r'id="figure-{}" class="[^"]*js-plotly-plot[^"]*"'

@@ -32,7 +32,8 @@ def train_rows(ternary: bool) -> list:
             for part in ('backbone', 'neck'):
                 row.update({
                     f'ternary/{part}_{what}': 0.5 + step / 1000
-                    for what in ('cosine', 'zeros', 'flips')
+                    for what in ('cosine', 'zeros', 'flips', 'distance',
+                                 'gradient')
                 })
         rows.append(dict(row, epoch=step // EPOCH, iter=step, step=step))
     return rows
