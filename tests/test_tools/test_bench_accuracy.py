@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,11 @@ def test_two_images_one_iteration(tmp_path):
     for setting in ('fp', 'mmtern', 'mmtern, plain-ste+distillation-head'):
         assert f'| {setting}, lr 0.001 | 1 |' in table
     assert (tmp_path / 'results' / 'smoke.png').stat().st_size > 1000
+    # What was tested is what a user gets, the last checkpoint.
+    (work_dir, ) = (tmp_path / 'work' / 'smoke').glob('retinanet_mmtern_*')
+    logs = ''.join(path.read_text() for path in work_dir.rglob('*.log'))
+    assert re.search('Load checkpoint from .*retinanet_mmtern_.*epoch_1.pth',
+                     logs)
     # Finished runs are skipped: nothing is trained, nothing is added.
     again = call(tmp_path, BENCH, *args)
     assert again.returncode == 0
