@@ -101,12 +101,14 @@ def statistics_figures(run: WorkDir, parts: Dict[str, str],
     :func:`logged_parts`."""
     figures = {}
     for what, (title, form) in STATISTICS.items():
-        if not any(
-                key.endswith(f'_{what}') for row in run.train for key in row):
+        logged = {
+            part: series(run.train, f'ternary/{part}_{what}')
+            for part in parts
+        }
+        if not any(steps for steps, _ in logged.values()):
             continue
         figure = go.Figure([
-            line(*series(run.train, f'ternary/{part}_{what}'), part, color)
-            for part, color in parts.items()
+            line(*logged[part], part, color) for part, color in parts.items()
         ])
         style(figure, 280, title)
         figure.update_layout(showlegend=False, margin=dict(t=36))

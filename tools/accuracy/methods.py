@@ -46,6 +46,7 @@ MAIN_METHODS = {
     'mmtern':
     Method({}, {}),
 }
+
 # TWN with the float model as a teacher, and with relative steps: what of a
 # gain of mmtern's is the teacher's, the steps'.
 CONTROLS = {
