@@ -7,6 +7,7 @@ from torch import Tensor
 from ..ops import (CompactWeight, Projection, Rescale, codes_memory, empty_as,
                    float_rows, keep_ternary_scale, learned_scale, project,
                    rows_of, soft_ternary, straight_through, ternary_codes)
+from .kept import Kept, state_of
 from .rescaling import gradient_rescaler, update_rescaler
 from .settings import TernarySettings
 from .thresholds import Thresholds
@@ -42,14 +43,7 @@ class Ternarizer:
     def drop_cache(self) -> None:
         """Forget the ternary values; needed only after an edit that the
         weight's version counter does not see (``weight.data``)."""
-        self._key = None
-        self._latent: Optional[Tensor] = None
-        self._projection: Optional[Projection] = None
-        self._codes: Optional[Tensor] = None
-        self._compact: Optional[CompactWeight] = None
-        self._values: Optional[Tensor] = None
-        self._node: Optional[Tensor] = None
-        self._node_temperature = 0.0
+        self._kept: Optional[Kept] = None
 
     def __getstate__(self) -> dict:
         # Copies and pickles start anew: a cached graph tensor can be neither.
@@ -70,55 +64,48 @@ class Ternarizer:
             training (bool): Follow the threshold from step to step instead
                 of searching for the exact one.
         """
-        version = 0 if weight.is_inference() else weight._version
-        key = (weight.data_ptr(), version, weight.dtype, weight.device,
-               training, torch.is_inference_mode_enabled())
+        state = state_of(weight, training)
         # While training, what has no gradient may follow a student: mmdet's
         # MeanTeacherHook writes through ``.data``, which counts no version.
         followed = training and not weight.requires_grad
-        if key != self._key or followed:
-            memory = self._codes if training else None
-            self.drop_cache()
-            with torch.no_grad():
-                rows = float_rows(weight)
-                threshold = self._thresholds.of(rows, training)
-                if self.active and not self._is_soft(training):
-                    self._codes = codes_memory(weight, memory)
-                codes = None if self._codes is None else rows_of(self._codes)
-                self._projection = project(rows, threshold, codes)
-                if training:
-                    self._thresholds.follow(self._projection)
-            self._key = key
-            # Held so that its address cannot be handed to another tensor
-            # while the key stands for it.
-            self._latent = weight.detach()
-        return self._projection
+        if self._kept is None or self._kept.state != state or followed:
+            memory = self._kept.codes if self._kept and training else None
+            self.drop_cache()  # before its successor takes memory
+            self._kept = self._measured(weight, training, state, memory)
+        return self._kept.projection
+
+    @torch.no_grad()
+    def _measured(self, weight: Tensor, training: bool, state: Tuple,
+                  memory: Optional[Tensor]) -> Kept:
+        """The projection of ``weight``, with the codes (in ``memory``, if it
+        fits) where they are sure to be asked for."""
+        rows = float_rows(weight)
+        threshold = self._thresholds.of(rows, training)
+        codes = None
+        if self.active and not self._is_soft(training):
+            codes = codes_memory(weight, memory)
+        projection = project(rows, threshold,
+                             None if codes is None else rows_of(codes))
+        if training:
+            self._thresholds.follow(projection)
+        return Kept(weight.detach(), state, projection, codes)
 
     @torch.no_grad()
     def _make(self, weight: Tensor, training: bool) -> None:
         """Compute and keep the ternary weight of the last projection."""
-        rows, projection = float_rows(weight), self._projection
-        scale = self._scale(rows, projection, training)
+        rows, kept = float_rows(weight), self._kept
+        scale = self._scale(rows, kept.projection, training)
         if self._is_soft(training):
-            self._values = empty_as(weight)
-            rows_of(self._values).copy_(
-                soft_ternary(rows, projection.threshold, scale,
+            kept.values = empty_as(weight)
+            rows_of(kept.values).copy_(
+                soft_ternary(rows, kept.projection.threshold, scale,
                              self.temperature))
             return
-        compact = CompactWeight(self._codes_of(weight), scale)
+        compact = CompactWeight(kept.all_codes(), scale)
         if training:
-            self._compact = compact
+            kept.compact = compact
         else:
-            self._values, self._codes = compact.values(weight.dtype), None
-
-    def _codes_of(self, weight: Tensor) -> Tensor:
-        """Codes of the last projection, int8 in the weight's layout."""
-        if self._codes is None:  # projected before the switch to ternary
-            self._codes = empty_as(weight, torch.int8)
-            project(
-                float_rows(weight), self._projection.threshold,
-                rows_of(self._codes))
-        return self._codes
+            kept.values, kept.codes = compact.values(weight.dtype), None
 
     def codes(self, weight: Tensor, training: bool = False) -> Tensor:
         """Codes in {-1, 0, +1}, shape (C_out, d), float32."""
@@ -159,7 +146,7 @@ class Ternarizer:
         self.project(weight, training)
         if weight_scale is not None:
             values = learned_scale(weight, weight_scale.float(),
-                                   self._codes_of(weight).flatten(1))
+                                   self._kept.all_codes().flatten(1))
             return values.to(weight.dtype)
         gradient = torch.is_grad_enabled() and weight.requires_grad
         soft = self._is_soft(training)
@@ -169,12 +156,13 @@ class Ternarizer:
                 return values
             return straight_through(weight, values,
                                     self._rescale(weight, training))
-        stale = soft and self._node_temperature != self.temperature
-        if self._values is None or stale:
+        kept = self._kept
+        stale = soft and kept.node_temperature != self.temperature
+        if kept.values is None or stale:
             self._make(weight, training)
         if not gradient:
-            return self._values
-        return self._node_of(weight, self._values, training)
+            return kept.values
+        return self._node_of(weight, kept.values, training)
 
     def compact(self, weight: Tensor,
                 training: bool) -> Optional[Tuple[Tensor, CompactWeight]]:
@@ -199,22 +187,22 @@ class Ternarizer:
 
     def _compact_of(self, weight: Tensor) -> CompactWeight:
         self.project(weight, True)
-        if self._compact is None:
+        if self._kept.compact is None:
             self._make(weight, True)
-        return self._compact
+        return self._kept.compact
 
     def _node_of(self,
                  weight: Tensor,
                  values: Tensor,
                  training: bool,
                  gate: bool = False) -> Tensor:
-        """``values`` as a node of the graph, one for all uses in a step: so
-        the gradient is re-scaled once."""
-        if self._node is None or self._node_temperature != self.temperature:
-            self._node = straight_through(
-                weight, values, self._rescale(weight, training, gate))
-            self._node_temperature = self.temperature
-        return self._node
+        """``values`` in the graph, kept for the step's other uses."""
+        kept = self._kept
+        if kept.node is None or kept.node_temperature != self.temperature:
+            kept.node = straight_through(weight, values,
+                                         self._rescale(weight, training, gate))
+            kept.node_temperature = self.temperature
+        return kept.node
 
     def _is_soft(self, training: bool) -> bool:
         return training and self.settings.forward == 'soft'
@@ -226,7 +214,7 @@ class Ternarizer:
         """What the gradient of this step's ternary weight goes through; that
         of a gate comes from our own layers alone and may be overwritten."""
         return gradient_rescaler(self.settings, weight.detach(),
-                                 self._projection, self.temperature,
+                                 self._kept.projection, self.temperature,
                                  self._is_soft(training), gate)
 
     def update_rescaler(self, weight: Tensor) -> Optional[Callable[[], None]]:
