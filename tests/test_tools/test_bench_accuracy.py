@@ -79,10 +79,9 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
         extra_epochs=1,
         lr=1e-3,
         AP50=60.0,
-        AP75=30.0,
-        val_AP=41.0)
+        AP75=30.0)
     runs = [
-        # method, seed, amp, AP, least share of zeros
+        # method, seed, amp, AP, least share of zeros, AP on val (41.0)
         ('fp', 0, False, 46.0, 0.0),
         ('fp', 0, True, 47.0, 0.0),
         ('twn', 0, False, 40.0, 0.0),
@@ -91,25 +90,33 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
         ('fp', 2, True, 44.0, 0.0),
         ('twn', 0, True, 39.0, 0.8),
         ('twn', 2, False, 40.0, 0.8),
+        ('mmtern', 0, False, 46.0, 0.0, 42.0),
+        ('mmtern', 0, True, 47.0, 0.0, 42.0),
+        ('mmtern', 1, True, 49.5, 0.0, 43.0),
     ]
-    names = ('method', 'seed', 'amp', 'AP', 'min_sparsity')
+    names = ('method', 'seed', 'amp', 'AP', 'min_sparsity', 'val_AP')
     with open(tmp_path / 'smoke.jsonl', 'w') as file:
         for run in runs:
-            print(json.dumps(dict(zip(names, run), **common)), file=file)
+            line = dict(common, val_AP=41.0)
+            line.update(zip(names, run))
+            print(json.dumps(line), file=file)
     result = call(tmp_path, BENCH, '--suite', 'smoke', '--results', '.',
                   '--redraw')
     assert result.returncode == 0, result.stderr
     natural, sparse = (tmp_path / 'smoke.md').read_text().split('\n\n**')
     assert '| fp, lr 0.001 | 2 | 45.2 ± 1.8 |' in natural
     # Seeds 0 and 1: (40 + 42) / 2 and 43; float of the same precision above
-    # seed 0's two by 6 and 5, none for seed 1.
+    # seed 0's two by 6 and 5, none for seed 1. Nothing is its own rival.
     assert '| twn, lr 0.001 | 2 | 42.0 ± 1.4 |' in natural
-    assert '| 41.0 ± 0.0 | 5.5 |' in natural
-    assert natural.count('| float32, bfloat16 |') == 2
+    assert '| 41.0 ± 0.0 | -5.5 | - | - |' in natural
+    # Over TWN by 6 and 5 in seed 0, by 6.5 in seed 1; on val by 1 and by 2.
+    assert '| mmtern, lr 0.001 | 2 | 48.0 ± 2.1 |' in natural
+    assert '| +0.0 | +6.0 ± 0.5 | +1.5 ± 0.5 |' in natural
+    assert natural.count('| float32, bfloat16 |') == 3
     assert sparse.startswith('RetinaNet, 1 float + 1 epochs (smoke), at least')
     # Seed 2's float was run in the other precision only.
     assert '| twn, lr 0.001 | 2 | 39.5 ± 0.7 |' in sparse
-    assert '| 41.0 ± 0.0 | 6.0 ± 2.8 |' in sparse
+    assert '| 41.0 ± 0.0 | -6.0 ± 2.0 | - | - |' in sparse
 
 
 @pytest.mark.parametrize('option, value, words', [

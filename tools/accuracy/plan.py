@@ -96,6 +96,14 @@ class Run:
         return '_'.join(parts + [f'seed{self.seed}'])
 
 
+def comparable(run: Run) -> Run:
+    """The run without what does not concern its method: a float one has
+    neither scope nor zeros."""
+    if run.settings.ternary is None:
+        return replace(run, scope='all', min_sparsity=0.0)
+    return run
+
+
 def plan(base: Run, detectors: List[str], methods: List[str],
          ablations: List[str], seeds: List[int]) -> List[Run]:
     """All runs asked for, seed by seed, so that an interrupted benchmark
@@ -109,9 +117,6 @@ def plan(base: Run, detectors: List[str], methods: List[str],
         for detector in detectors:
             here = replace(base, seed=seed, detector=detector)
             for method in methods:
-                run = replace(here, method=method)
-                if METHODS[method].ternary is None:
-                    run = replace(run, scope='all', min_sparsity=0.0)
-                runs.append(run)
+                runs.append(comparable(replace(here, method=method)))
             runs += [replace(here, ablation=name) for name in ablations]
     return runs

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from .methods import METHODS
-from .plan import BUDGETS, DETECTORS, Run
+from .plan import BUDGETS, DETECTORS, Run, comparable
 
 Line = Dict[str, Any]
 
@@ -99,23 +99,21 @@ def _order(line: Line) -> tuple:
             run.lr, run.seed, run.amp)
 
 
-def float_of(line: Line, lines: List[Line]) -> Optional[float]:
-    """AP of the float run with the same detector, budget and seed: of the
-    same precision where that was run, and of several learning rates the best
-    on val."""
+def rival_of(line: Line, lines: List[Line], method: str) -> Optional[Line]:
+    """The run of ``method`` that a line is measured against: the same
+    detector, budget and seed, and but for float the same scope and zeros; of
+    the same precision where that was run, and of several learning rates the
+    best on val."""
     run = run_of(line)
-    twin = replace(
-        run, method='fp', scope='all', min_sparsity=0.0, ablation='')
-    floats = [
+    twin = comparable(replace(run, method=method, ablation=''))
+    rivals = [
         other for other in lines if 'error' not in other
         and replace(run_of(other), lr=run.lr, amp=run.amp) == twin
     ]
-    if not floats:
-        return None
-    best = max(
-        floats,
-        key=lambda other: (run_of(other).amp == run.amp, other['val_AP']))
-    return best['AP']
+    return max(
+        rivals,
+        key=lambda other: (run_of(other).amp == run.amp, other['val_AP']),
+        default=None)
 
 
 def by_seed(group: List[Line],

@@ -3,13 +3,14 @@ from operator import itemgetter
 from statistics import mean, stdev
 from typing import List, Optional
 
-from .results import Line, Row, by_seed, float_of, panels, run_of
+from .results import Line, Row, by_seed, panels, rival_of, run_of
 
 COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red'}
 ABLATION_COLOR = 'tab:orange'
 
 
 def _spread(values: List[float]) -> str:
+    """Mean and standard deviation over seeds."""
     if not values:
         return '-'
     if len(values) == 1:
@@ -17,16 +18,27 @@ def _spread(values: List[float]) -> str:
     return f'{mean(values):.1f} ± {stdev(values):.1f}'
 
 
+def _difference(values: List[float]) -> str:
+    """Mean of what was measured within each seed, and its standard error."""
+    if not values:
+        return '-'
+    text = f'{mean(values):+.1f}'.replace('-0.0', '+0.0')
+    if len(values) == 1:
+        return text
+    return f'{text} ± {stdev(values) / len(values)**0.5:.1f}'
+
+
 def markdown_table(lines: List[Line]) -> str:
-    """One table a panel: mean and standard deviation over seeds, drop from
-    float within each seed; a failed run is a line with its error."""
+    """One table a panel: mean and standard deviation over seeds; differences
+    from float and from TWN within each seed, with their standard error; a
+    failed run is a line with its error."""
     text = []
     for panel, rows in panels(lines).items():
         text += [
             f'**{panel.title}**', '',
-            '| setting | seeds | AP | AP50 | AP75 | val AP | drop from float '
-            '| zeros | bits/weight | cos(w, t) | precision |',
-            '|---|---|---|---|---|---|---|---|---|---|---|'
+            '| setting | seeds | AP | AP50 | AP75 | val AP | over float, s.e. '
+            '| over TWN, s.e. | ... on val | zeros | bits/weight | cos(w, t) '
+            '| precision |', '|---' * 13 + '|'
         ]
         for row, group in rows.items():
             text.append('| ' + ' | '.join(_cells(row, group, lines)) + ' |')
@@ -40,16 +52,20 @@ def markdown_table(lines: List[Line]) -> str:
 
 def _cells(row: Row, group: List[Line], lines: List[Line]) -> List[str]:
 
-    def drop(line: Line) -> Optional[float]:
-        reference = float_of(line, lines)
-        return None if reference is None else reference - line['AP']
+    def over(method: str, key: str) -> str:
+
+        def difference(line: Line) -> Optional[float]:
+            rival = rival_of(line, lines, method)
+            return None if rival in (None, line) else line[key] - rival[key]
+
+        return _difference(by_seed(group, difference))
 
     cells = [row.title, str(len({line['seed'] for line in group}))]
     cells += [
         _spread(by_seed(group, itemgetter(key)))
         for key in ('AP', 'AP50', 'AP75', 'val_AP')
     ]
-    cells.append(_spread(by_seed(group, drop)))
+    cells += [over('fp', 'AP'), over('twn', 'AP'), over('twn', 'val_AP')]
     if 'zeros' in group[0]:
 
         def average(key: str) -> float:
