@@ -9,7 +9,7 @@ COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red'}
 ABLATION_COLOR = 'tab:orange'
 
 
-def _spread(values: List[float]) -> str:
+def spread(values: List[float]) -> str:
     """Mean and standard deviation over seeds."""
     if not values:
         return '-'
@@ -18,7 +18,7 @@ def _spread(values: List[float]) -> str:
     return f'{mean(values):.1f} ± {stdev(values):.1f}'
 
 
-def _difference(values: List[float]) -> str:
+def difference(values: List[float]) -> str:
     """Mean of what was measured within each seed, and its standard error."""
     if not values:
         return '-'
@@ -54,15 +54,15 @@ def _cells(row: Row, group: List[Line], lines: List[Line]) -> List[str]:
 
     def over(method: str, key: str) -> str:
 
-        def difference(line: Line) -> Optional[float]:
+        def gain(line: Line) -> Optional[float]:
             rival = rival_of(line, lines, method)
             return None if rival in (None, line) else line[key] - rival[key]
 
-        return _difference(by_seed(group, difference))
+        return difference(by_seed(group, gain))
 
     cells = [row.title, str(len({line['seed'] for line in group}))]
     cells += [
-        _spread(by_seed(group, itemgetter(key)))
+        spread(by_seed(group, itemgetter(key)))
         for key in ('AP', 'AP50', 'AP75', 'val_AP')
     ]
     cells += [over('fp', 'AP'), over('twn', 'AP'), over('twn', 'val_AP')]

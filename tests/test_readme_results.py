@@ -1,0 +1,131 @@
+"""The README's accuracy tables are what the committed result lines say."""
+import re
+import sys
+from operator import itemgetter
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / 'README.md').read_text()
+BUDGETS = {'24 + 36': 'real', '8 + 8': 'short'}
+DETECTORS = {'RetinaNet': 'retinanet', 'Faster R-CNN': 'faster_rcnn'}
+METHODS = {'float, same epochs': 'fp', 'TWN': 'twn'}
+# Of the extra epochs; the real budget was run at one for each seed.
+RATE = {'short': 0.002}
+CHANGES = {
+    'none': '',
+    '`temperature=(0, 0)`': 'plain-ste',
+    "`scale='lsq'`": 'scale-lsq',
+    "`threshold='exact'`": 'exact-threshold',
+    "`'exact'`, `'lsq'` and T = 0": 'exact-threshold+plain-ste+scale-lsq',
+    '`TernaryBatchNormHook`': 'batch-norm',
+    'approach of 2 epochs, `loss_weight=1e-4`': 'approach-weak',
+    "`scale='learned'`": 'scale-learned',
+    '`EMAHook(momentum=0.01)`': 'averaging',
+}
+
+
+@pytest.fixture
+def accuracy(monkeypatch):
+    """The benchmark's package, with the committed lines; none of it stays
+    imported."""
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    import accuracy.results
+    import accuracy.summary
+    accuracy.lines = accuracy.results.read_lines(
+        str(ROOT / 'tools/results/bccd-lite.jsonl'))
+    yield accuracy
+    for name in [x for x in sys.modules if x.split('.')[0] == 'accuracy']:
+        del sys.modules[name]
+
+
+def table(first_cell: str) -> list:
+    """Rows of the table that begins so, as cells; the rule is left out."""
+    lines = TEXT[TEXT.index(f'| {first_cell} |'):].split('\n\n')[0]
+    rows = [re.split(r'\s*\|\s*', x.strip('| ')) for x in lines.splitlines()]
+    return [rows[0], *rows[2:]]
+
+
+def cells_of_methods() -> list:
+    """(what the result lines have, whether a difference, seeds, cell)."""
+    header, *rows = table('test / val AP')
+    found, detector = [], None
+    for column, title in enumerate(header[1:], 1):
+        detector = DETECTORS.get(title, detector)
+        share = re.search('([0-9]+) %', title)
+        for first, *cells in rows:
+            cell = cells[column - 1]
+            if 'epochs**' in first:
+                budget = BUDGETS[re.search(r'\d+ \+ \d+', first)[0]]
+                seeds = cell
+            elif cell != '-':
+                wanted = dict(
+                    detector=detector,
+                    budget=budget,
+                    min_sparsity=int(share[1]) / 100 if share else 0.0,
+                    method=METHODS.get(first, 'mmtern'),
+                    ablation='')
+                if budget in RATE:
+                    wanted['lr'] = RATE[budget]
+                found.append((wanted, 'over TWN' in first, seeds, cell))
+    return found
+
+
+def matching(accuracy, wanted: dict) -> list:
+    return [
+        line for line in accuracy.lines if 'error' not in line
+        and wanted.items() <= vars(accuracy.results.run_of(line)).items()
+    ]
+
+
+@pytest.mark.parametrize('wanted, is_gain, seeds, cell', cells_of_methods())
+def test_methods(wanted, is_gain, seeds, cell, accuracy):
+    results, summary = accuracy.results, accuracy.summary
+
+    def over_twn(key):
+        return lambda line: line[key] - results.rival_of(
+            line, accuracy.lines, 'twn')[key]
+
+    group = matching(accuracy, wanted)
+    value = over_twn if is_gain else itemgetter
+    test, val = (
+        results.by_seed(group, value(key)) for key in ('AP', 'val_AP'))
+    assert seeds == str(len(test))
+    if is_gain:
+        expected = f'{summary.difference(test)} / {summary.difference(val)}'
+    else:
+        expected = f'{summary.spread(test)} / {mean(val):.1f}'
+    assert cell == expected
+
+
+def test_all_cells_are_read():
+    assert len(cells_of_methods()) > 20
+
+
+def test_ablations(accuracy):
+    """Left three seeds in bfloat16, right one in float32."""
+    checked = set()
+    _, *rows = table('three seeds, bfloat16')
+    for left, left_cell, right, right_cell in rows:
+        for change, cell, seeds in ((left, left_cell, 3), (right, right_cell,
+                                                           1)):
+            if not change:
+                continue
+            group = matching(
+                accuracy,
+                dict(
+                    detector='retinanet',
+                    budget='short',
+                    min_sparsity=0.0,
+                    method='mmtern',
+                    ablation=CHANGES[change],
+                    amp=seeds == 3,
+                    lr=RATE['short']))
+            assert len(group) == seeds, change
+            test, val = (
+                mean(line[key] for line in group) for key in ('AP', 'val_AP'))
+            assert cell == f'{test:.1f} / {val:.1f}', change
+            checked.add(change)
+    assert checked == set(CHANGES)
