@@ -92,6 +92,9 @@ ABLATIONS = {
     Method({}, dict(begin=2), dict(loss_weight=1e-4, end=2)),
     'approach-strong':
     Method({}, dict(begin=2), dict(loss_weight=1e-3, end=2)),
+    # A third of the real budget.
+    'approach-long':
+    Method({}, dict(begin=12), dict(loss_weight=1e-4, end=12)),
     'pull-to-the-end':
     Method({}, {}, dict(loss_weight=1e-4)),
     'pull-late':
