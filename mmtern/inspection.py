@@ -67,6 +67,8 @@ def _layer_table(plan: TernaryPlan) -> Table:
     for record in plan.report.layers:
         shape = ' x '.join(map(str, record.shape))
         decision = _decision(record.reason) if record.reason else 'ternary'
+        if record.min_sparsity:
+            decision += f', {record.min_sparsity:.0%} zeros or more'
         table.add_row(record.name, shape, f'{record.weights:,}', decision)
     return table
 

@@ -13,7 +13,8 @@ import time
 from dataclasses import asdict
 
 from accuracy.methods import ABLATIONS, MAIN_METHODS, METHODS, ablation
-from accuracy.plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run, plan
+from accuracy.plan import (BUDGETS, DETECTORS, SCOPES, SUITES, ZEROS_PER, Run,
+                           plan)
 from accuracy.results import append_line, is_finished, read_lines
 from accuracy.summary import draw, markdown_table
 
@@ -51,7 +52,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--budget', choices=BUDGETS, default='short')
     parser.add_argument('--scope', choices=SCOPES, default='all')
-    parser.add_argument('--min-sparsity', type=float, default=0.0)
+    parser.add_argument(
+        '--min-sparsity', type=float, default=0.0, help='share of zeros')
+    parser.add_argument(
+        '--zeros-per',
+        choices=ZEROS_PER,
+        default='filter',
+        help='what must hold that share')
     parser.add_argument(
         '--lr', type=float, default=1e-3, help='of the extra epochs')
     parser.add_argument(
@@ -108,6 +115,7 @@ def main() -> None:
         budget=args.budget,
         scope=args.scope,
         min_sparsity=args.min_sparsity,
+        zeros_per=args.zeros_per,
         amp=args.amp,
         lr=args.lr)
     runs = [

@@ -1,12 +1,13 @@
 """Turn the layers of a built module ternary, in place."""
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from torch import nn
 
 from ..layers import TernarySettings, TernaryWeight, TernConv2d, TernLinear
+from ..ops import allocate_zeros
 from .report import ConversionReport, LayerRecord
 from .scope import Scope
 
@@ -44,7 +45,8 @@ def convert(module: nn.Module,
         module (nn.Module): Changed in place.
         scope (Scope, optional): Which layers. Defaults to ``Scope()``.
         settings (TernarySettings, optional): How. Defaults to
-            ``TernarySettings()``.
+            ``TernarySettings()``. Layers to which the scope's
+            ``model_sparsity`` gives more zeros have those instead.
 
     Returns:
         ConversionReport: Every layer with a weight, and why it was left.
@@ -68,13 +70,16 @@ def convert(module: nn.Module,
             f'by include={scope.include}, exclude={tuple(scope.exclude)} or '
             'their type')
     layers = dict(module.named_modules())
+    report = _with_zeros(report, layers, scope, settings)
     ternarizers: Dict[int, Any] = {}
     for record in report.ternary:
         layer = layers[record.name]
         layer.__class__ = (
             TernConv2d if isinstance(layer, nn.Conv2d) else TernLinear)
         key = id(layer.weight)
-        layer.init_ternary(settings, ternarizers.get(key))
+        layer.init_ternary(
+            replace(settings, min_sparsity=record.min_sparsity),
+            ternarizers.get(key))
         ternarizers[key] = layer.ternarizer
     return report
 
@@ -108,6 +113,23 @@ def ternary_from_config(
                              f'{hint}accepted are {", ".join(names)}')
     scope = {k: ternary.pop(k) for k in scope_names if k in ternary}
     return Scope(**scope), TernarySettings(**ternary)
+
+
+def _with_zeros(report: ConversionReport, layers: Dict[str, nn.Module],
+                scope: Scope, settings: TernarySettings) -> ConversionReport:
+    """The report with each ternary layer's least share of zeros; layers that
+    hold the same parameter count once."""
+    sizes = {id(layers[x.name].weight): x.weights for x in report.ternary}
+    shares = dict(
+        zip(sizes, allocate_zeros(list(sizes.values()), scope.model_sparsity)))
+    records = []
+    for record in report.layers:
+        if record.reason is None:
+            share = shares[id(layers[record.name].weight)]
+            record = replace(
+                record, min_sparsity=max(share, settings.min_sparsity))
+        records.append(record)
+    return ConversionReport(tuple(records))
 
 
 def _records(module: nn.Module, scope: Scope) -> Iterator[LayerRecord]:

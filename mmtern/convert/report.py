@@ -1,6 +1,7 @@
 """What a conversion did, as rows and as a table for the log."""
 from dataclasses import dataclass
 from io import StringIO
+from operator import mul
 from typing import Callable, Dict, List, Optional, Tuple
 
 from rich.console import Console
@@ -10,12 +11,13 @@ from rich.table import Table
 @dataclass(frozen=True)
 class LayerRecord:
     """One layer with a weight: its dotted name, weight shape and, where it
-    stays full precision, the reason."""
+    stays full precision, the reason; else its least share of zeros."""
     name: str
     shape: Tuple[int, ...]
     weights: int
     reason: Optional[str]
     trainable: bool
+    min_sparsity: float = 0.0
 
 
 def left_for(reason: str) -> str:
@@ -70,11 +72,18 @@ class ConversionReport:
         return table
 
     def remarks(self) -> List[str]:
-        """The share of ternary weights, and whether some are frozen."""
+        """The share of ternary weights, the zeros asked of them, and whether
+        some are frozen."""
         remarks = [
             f'{self.ternary_share:.1%} of the weights in convs and linears '
             'are ternary'
         ]
+        zeros = [layer.min_sparsity for layer in self.ternary]
+        if any(zeros):
+            weights = [layer.weights for layer in self.ternary]
+            total = sum(map(mul, zeros, weights)) / sum(weights)
+            remarks.append(f'at least {total:.1%} of those become zeros, '
+                           f'{min(zeros):.0%} to {max(zeros):.0%} in a layer')
         frozen = sum(not layer.trainable for layer in self.ternary)
         if frozen:
             remarks.append(f'{frozen} ternary layers are frozen and will not '

@@ -1,10 +1,13 @@
-"""Which layers become ternary, and why the others do not."""
+"""Which layers become ternary, why the others do not, and how many zeros they
+share."""
 import re
 from dataclasses import dataclass
 from typing import Optional, Sequence
 
 from mmcv.cnn.bricks import wrappers
 from torch import nn
+
+from ..ops import check_model_sparsity
 
 # What the last layers of mmdet's heads are named after, at the end of a name
 # like retina_cls, fc_reg, multi_level_conv_obj.0 or cls_branches.3, but not
@@ -35,8 +38,8 @@ LINEARS = (nn.Linear, wrappers.Linear)
 
 @dataclass(frozen=True)
 class Scope:
-    """Layers chosen by name; patterns are regular expressions, searched for
-    anywhere in the module's dotted name.
+    """Layers chosen by name, and the zeros that they share; patterns are
+    regular expressions, searched for anywhere in the module's dotted name.
 
     Args:
         include (Sequence[str], optional): Convert only convs and linears
@@ -48,14 +51,20 @@ class Scope:
         predictions (bool): Convert the heads' last layers, too.
         depthwise (bool): Convert depthwise convs (few weights, sensitive),
             too.
+        model_sparsity (float): Least share of zeros over all layers that
+            become ternary, in [0, 1): larger layers get more of them, see
+            :func:`mmtern.ops.allocate_zeros`. ``min_sparsity`` of
+            :class:`TernarySettings` asks the same of each filter.
     """
     include: Optional[Sequence[str]] = None
     exclude: Sequence[str] = ()
     stem: bool = False
     predictions: bool = False
     depthwise: bool = False
+    model_sparsity: float = 0.0
 
     def __post_init__(self) -> None:
+        check_model_sparsity(self.model_sparsity)
         for name in ('include', 'exclude'):
             patterns = getattr(self, name)
             if isinstance(patterns, str):

@@ -4,6 +4,9 @@ from typing import Any, Dict, List
 
 from .methods import METHODS, Method, ablation
 
+# Key of ``ternary=dict(...)`` for a share of zeros, by what must hold it.
+ZEROS_PER = {'filter': 'min_sparsity', 'model': 'model_sparsity'}
+
 # Backbone only, or everything but stem and predictions.
 SCOPES: Dict[str, dict] = {'all': {}, 'backbone': dict(include=[r'^backbone'])}
 
@@ -62,6 +65,8 @@ class Run:
     """One line of the results.
 
     Attributes:
+        zeros_per (str): What holds a share of ``min_sparsity`` zeros, each
+            'filter' or the 'model'.
         lr (float): Learning rate of the extra epochs, of every method; the
             float model has its own.
     """
@@ -75,6 +80,7 @@ class Run:
     ablation: str = ''
     amp: bool = False
     lr: float = 3e-4
+    zeros_per: str = 'filter'
 
     @property
     def settings(self) -> Method:
@@ -90,6 +96,8 @@ class Run:
         ]
         if self.min_sparsity:
             parts.append(f'zeros{self.min_sparsity:g}')
+        if self.zeros_per != 'filter':
+            parts.append(f'per-{self.zeros_per}')
         if self.amp:
             parts.append('amp')
         parts.append(f'lr{self.lr:g}')
@@ -100,7 +108,7 @@ def comparable(run: Run) -> Run:
     """The run without what does not concern its method: a float one has
     neither scope nor zeros."""
     if run.settings.ternary is None:
-        return replace(run, scope='all', min_sparsity=0.0)
+        return replace(run, scope='all', min_sparsity=0.0, zeros_per='filter')
     return run
 
 

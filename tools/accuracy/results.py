@@ -63,6 +63,7 @@ class Row(NamedTuple):
     setting: str
     is_ablation: bool
     scope: str
+    zeros_per: str
     lr: float
 
     @property
@@ -72,6 +73,8 @@ class Row(NamedTuple):
         ]
         if self.scope != 'all':
             parts.append(f'{self.scope} only')
+        if self.zeros_per != 'filter':
+            parts.append(f'zeros per {self.zeros_per}')
         return ', '.join(parts + [f'lr {self.lr:g}'])
 
 
@@ -86,7 +89,7 @@ def panels(lines: List[Line]) -> Dict[Panel, Dict[Row, List[Line]]]:
         panel = Panel(run.detector, run.budget, line['float_epochs'],
                       line['extra_epochs'], run.min_sparsity)
         row = Row(run.ablation or run.method, bool(run.ablation), run.scope,
-                  run.lr)
+                  run.zeros_per, run.lr)
         found.setdefault(panel, {}).setdefault(row, []).append(line)
     return found
 
@@ -96,14 +99,14 @@ def _order(line: Line) -> tuple:
     return (list(DETECTORS).index(run.detector),
             list(BUDGETS).index(run.budget), run.min_sparsity, run.ablation
             != '', run.ablation or list(METHODS).index(run.method), run.scope,
-            run.lr, run.seed, run.amp)
+            run.zeros_per, run.lr, run.seed, run.amp)
 
 
 def rival_of(line: Line, lines: List[Line], method: str) -> Optional[Line]:
     """The run of ``method`` that a line is measured against: the same
-    detector, budget and seed, and but for float the same scope and zeros; of
-    the same precision where that was run, and of several learning rates the
-    best on val."""
+    detector, budget and seed, and but for float the same scope and zeros,
+    spread alike; of the same precision where that was run, and of several
+    learning rates the best on val."""
     run = run_of(line)
     twin = comparable(replace(run, method=method, ablation=''))
     rivals = [

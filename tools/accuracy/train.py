@@ -16,7 +16,7 @@ from mmtern.launch import use_amp
 from mmtern.layers import TernarySettings
 from mmtern.measure import summarize
 from .methods import Method
-from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, Run
+from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, ZEROS_PER, Run
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -61,7 +61,7 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
         return cfg
     ternary = dict(method.ternary, **SCOPES[run.scope])
     if run.min_sparsity:
-        ternary['min_sparsity'] = run.min_sparsity
+        ternary[ZEROS_PER[run.zeros_per]] = run.min_sparsity
     cfg.model.update(
         type='TernDetector', wrapped=DETECTORS[run.detector], ternary=ternary)
     cfg.custom_hooks = [
