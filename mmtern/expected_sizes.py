@@ -6,11 +6,10 @@ from torch import nn
 
 from .files.compression import compress
 from .measure import LayerMeasure, average
-from .ops import pack_codes, packed_size
+from .ops import largest_entropy, pack_codes, packed_size
 from .sizes import nbytes
 from .state_entries import state_entries
 
-LOG2_3 = math.log2(3)
 SCALE_BYTES = 4  # one float32 a filter
 
 
@@ -35,11 +34,12 @@ def expected_sizes(
     Args:
         model (nn.Module): With ternary layers.
         measures (dict, optional): Of a trained checkpoint. Defaults to None:
-            the bound for any codes, log2(3) bits a weight, stands for the
-            entropy, and nothing is compressed.
+            the bound for codes with the zeros that the config asks for stands
+            for the entropy, and nothing is compressed.
     """
     entries, _ = state_entries(model)
-    ternary = [e.tensor for e in entries if e.layer is not None]
+    layers = [e.layer for e in entries if e.layer is not None]
+    ternary = [layer.weight for layer in layers]
     count = sum(weight.numel() for weight in ternary)
     packed = sum(packed_size(weight.numel()) for weight in ternary)
     scales = SCALE_BYTES * sum(len(weight) for weight in ternary)
@@ -54,11 +54,15 @@ def expected_sizes(
         ExpectedSize('2 bits, rest float16', packed + scales + half, ''),
     ]
     if not measures:
-        bound = math.ceil(count * LOG2_3 / 8)
+        most = sum(x.weight.numel() *
+                   largest_entropy(x.ternarizer.settings.min_sparsity)
+                   for x in layers)
         sizes.append(
             ExpectedSize(
-                'entropy bound, rest float16', bound + scales + half,
-                'at most log2(3) = 1.58 bits a weight; more zeros, fewer'))
+                'entropy bound, rest float16',
+                math.ceil(most / 8) + scales + half,
+                f'at most {most / max(count, 1):.2f} bits a weight; more '
+                'zeros, fewer'))
         return sizes
     measured = list(measures.values())
     zstd = 8 * sum(len(_compressed(m))

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 import torch
@@ -74,6 +75,20 @@ def test_sizes_are_those_of_the_packed_file(plan):
         stored = Sizes(collect(plan.model, '2bit', dtype, 'float').sizes)
         assert sizes[f'2 bits, rest {dtype}'] == stored.total('after')
     assert sizes['float32'] == stored.total('before')
+
+
+def test_demanded_zeros_lower_the_bound(plan):
+    cfg = small_config(TERNARY)
+    cfg.model.ternary = dict(model_sparsity=0.8)
+    sparse = plan_config(cfg)
+    natural, fewer = (expected_sizes(x.model)[-1] for x in (plan, sparse))
+    assert 'at most 1.58 bits' in natural.remark
+    bits = float(re.search('at most (.*) bits', fewer.remark)[1])
+    # 0.92 bits if each layer had 80 % zeros, and less where they differ.
+    assert 0.8 < bits < 0.92 and fewer.size < 0.8 * natural.size
+    text = shown(cfg, every_layer=True)
+    assert '80.0% of those become zeros' in text
+    assert re.search('layer4.*ternary, 8[1-9]% zeros or more', text)
 
 
 def test_sizes_obey_their_bounds(plan):

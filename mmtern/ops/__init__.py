@@ -2,7 +2,7 @@
 from .allocation import allocate_zeros, check_model_sparsity
 from .binned import binned_threshold
 from .compact import CompactWeight, compact_conv2d, compact_linear
-from .entropy import entropy
+from .entropy import entropy, largest_entropy
 from .gradient import (rescale_factor, rescale_gradient_, rescale_update_,
                        sigmoid_bump, soft_ternary, soft_ternary_slope)
 from .packing import (BITS_PER_CODE, CODES_PER_BYTE, pack_codes, packed_size,
@@ -23,9 +23,9 @@ __all__ = [
     'check_min_sparsity', 'check_model_sparsity', 'codes_memory',
     'compact_conv2d', 'compact_linear', 'cosine_distance', 'empty_as',
     'entropy', 'exact_threshold', 'fixed_point_threshold', 'float_rows',
-    'in_layout_of', 'keep_ternary_scale', 'learned_scale', 'max_threshold',
-    'mean_threshold', 'pack_codes', 'packed_size', 'project', 'rescale_factor',
-    'rescale_gradient_', 'rescale_update_', 'row_blocks', 'rows_of',
-    'sigmoid_bump', 'soft_ternary', 'soft_ternary_slope', 'sparsity_threshold',
-    'straight_through', 'ternary_codes', 'unpack_codes'
+    'in_layout_of', 'keep_ternary_scale', 'largest_entropy', 'learned_scale',
+    'max_threshold', 'mean_threshold', 'pack_codes', 'packed_size', 'project',
+    'rescale_factor', 'rescale_gradient_', 'rescale_update_', 'row_blocks',
+    'rows_of', 'sigmoid_bump', 'soft_ternary', 'soft_ternary_slope',
+    'sparsity_threshold', 'straight_through', 'ternary_codes', 'unpack_codes'
 ]

@@ -18,10 +18,13 @@ WORTH = THRESHOLDS / INNER - 1 / (2 * KEPT)
 
 def check_model_sparsity(model_sparsity: float) -> None:
     """Raise ``ValueError`` unless 0 <= ``model_sparsity`` < 1."""
-    if not 0.0 <= model_sparsity < 1.0:
-        raise ValueError('model_sparsity must lie in [0, 1), the share of '
-                         'zeros over all ternary weights, but got '
-                         f'{model_sparsity}')
+    is_number = (
+        isinstance(model_sparsity, (int, float))
+        and not isinstance(model_sparsity, bool))
+    if not (is_number and 0.0 <= model_sparsity < 1.0):
+        raise ValueError('model_sparsity must be a number in [0, 1), the '
+                         'share of zeros over all ternary weights, but got '
+                         f'{model_sparsity!r}')
 
 
 def allocate_zeros(sizes: Sequence[int], model_sparsity: float) -> List[float]:

@@ -144,6 +144,54 @@ def test_settings_and_scope_from_one_dict():
     assert model.stem.ternarizer.settings.min_sparsity == 0.6
 
 
+def zeros_of(model) -> dict:
+    """Zeros and weights of each ternary layer."""
+    codes = {
+        name: layer.eval().ternarizer.codes(layer.weight)
+        for name, layer in ternary_layers(model).items()
+    }
+    return {name: ((x == 0).sum(), x.numel()) for name, x in codes.items()}
+
+
+def sizes_apart(**more) -> nn.Sequential:
+    return net(small=nn.Conv2d(16, 16, 3), large=nn.Conv2d(16, 128, 5), **more)
+
+
+def test_large_layers_hold_more_of_a_models_zeros():
+    model = sizes_apart()
+    report = convert_from_config(model, dict(model_sparsity=0.8))
+    small, large = (x.min_sparsity for x in report.ternary)
+    assert small < 0.7 < 0.8 < large
+    assert f'80.0% of those become zeros, {small:.0%} to {large:.0%}' in str(
+        report)
+    found = zeros_of(model)
+    assert found['small'][0] / found['small'][1] < 0.75
+    zeros, weights = map(sum, zip(*found.values()))
+    # A filter keeps a whole number of weights, at most the share's.
+    assert 0.8 <= zeros / weights < 0.81
+    # The same again, whatever the weights: so a file needs to say nothing.
+    again = sizes_apart()
+    nn.init.zeros_(again.large.weight)
+    assert convert(again, Scope(model_sparsity=0.8)) == report
+
+
+def test_filters_have_the_larger_of_two_shares():
+    model = sizes_apart()
+    convert_from_config(model, dict(model_sparsity=0.8, min_sparsity=0.75))
+    small, large = (x.ternarizer.settings.min_sparsity for x in model)
+    assert small == 0.75 and large > 0.8
+
+
+def test_tied_weights_count_once_among_zeros():
+    single = convert(sizes_apart(), Scope(model_sparsity=0.8))
+    model = sizes_apart(again=nn.Conv2d(16, 128, 5))
+    model.again.weight = model.large.weight
+    small, large, again = convert(model, Scope(model_sparsity=0.8)).ternary
+    assert large.min_sparsity == again.min_sparsity
+    assert [small.min_sparsity,
+            large.min_sparsity] == [x.min_sparsity for x in single.ternary]
+
+
 def twice(model):
     convert(model)
     convert(model)
@@ -164,6 +212,8 @@ def twice(model):
     (lambda m: convert_from_config(m, dict(xyz=1)),
      "'xyz'.*accepted are include, exclude.*threshold"),
     (lambda m: convert_from_config(m, dict(scale='l2')), "scale.*'l2'"),
+    (lambda m: convert_from_config(m, dict(model_sparsity='0.8')),
+     r"model_sparsity.*\[0, 1\).*'0.8'"),
     (lambda m: convert_from_config(m, 'ttq'), "ternary.*dict.*'ttq'"),
 ])
 def test_wrong_use_gets_a_sentence(act, message):

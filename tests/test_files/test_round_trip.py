@@ -48,6 +48,22 @@ def test_a_reloaded_model_computes_the_same_numbers(tmp_path):
         assert torch.equal(again(images), model(images))
 
 
+def test_a_models_zeros_come_back(tmp_path):
+    scope = Scope(include=['backbone', 'neck'], model_sparsity=0.8, stem=True)
+
+    def model(seed):
+        model = toy_model(seed, ternary=False)
+        convert(model, scope)
+        return model
+
+    images = torch.randn(2, 4, 6, 6)
+    save_toy(tmp_path / 'a.safetensors', model(0))
+    state = read_packed(str(tmp_path / 'a.safetensors')).state_dict
+    again = model(1)
+    again.load_state_dict(state)
+    assert torch.equal(again.eval()(images), model(0).eval()(images))
+
+
 @pytest.mark.parametrize('scale', ['learned', 'ttq'])
 def test_trained_scales_of_any_sign_come_back(tmp_path, scale):
     method = TernarySettings(threshold='max', scale=scale)
