@@ -5,6 +5,7 @@ from typing import Dict, List, NamedTuple, Optional
 from torch import nn
 
 from .files.compression import compress
+from .files.gaps import shorter_gaps
 from .measure import LayerMeasure, average
 from .ops import largest_entropy, pack_codes, packed_size
 from .sizes import nbytes
@@ -65,10 +66,10 @@ def expected_sizes(
                 'zeros, fewer'))
         return sizes
     measured = list(measures.values())
-    zstd = 8 * sum(len(_compressed(m))
-                   for m in measured) / sum(m.weights for m in measured)
+    zstd = 8 * sum(map(_coded_size, measured)) / sum(m.weights
+                                                     for m in measured)
     bound = average(measured)['bits_per_weight']
-    rows = [('2 bits with zstd, rest float16', zstd, 'compressed here'),
+    rows = [('zstd, rest float16', zstd, 'compressed here'),
             ('entropy bound, rest float16', bound, 'if coded independently')]
     for name, bits, remark in rows:
         sizes.append(
@@ -78,8 +79,11 @@ def expected_sizes(
     return sizes
 
 
-def _compressed(measure: LayerMeasure) -> bytes:
-    return compress(pack_codes(measure.codes).numpy().tobytes())
+def _coded_size(measure: LayerMeasure) -> int:
+    """Bytes of a layer's codes in a packed file."""
+    size = len(compress(pack_codes(measure.codes).numpy().tobytes()))
+    gaps = shorter_gaps(measure.codes, size)
+    return size if gaps is None else gaps.nbytes
 
 
 def readable(size: int) -> str:

@@ -97,7 +97,7 @@ def test_sizes_obey_their_bounds(plan):
         for s in expected_sizes(plan.model, measure_model(plan.model))
     }
     bound = sizes['entropy bound, rest float16']
-    assert bound < sizes['2 bits with zstd, rest float16'] < 1.02 * bound
+    assert bound < sizes['zstd, rest float16'] < 1.02 * bound
     assert bound < sizes['2 bits, rest float16'] < sizes['float16'] / 3
 
 

@@ -26,7 +26,7 @@ class Case:
     """A detector and how its file is written."""
     detector: str
     config: str
-    min_sparsity: float = 0.0
+    model_sparsity: float = 0.0
     dtype: str = 'float16'
     predictions: str = 'float'
 
@@ -35,6 +35,7 @@ CASES = [
     Case('RetinaNet-R50', 'tern_retinanet_r50.py', dtype='float32'),
     Case('RetinaNet-R50', 'tern_retinanet_r50.py'),
     Case('Faster R-CNN-R50', 'tern_faster_rcnn_r50.py'),
+    Case('Faster R-CNN-R50', 'tern_faster_rcnn_r50.py', 0.8),
     Case('Mask R-CNN-R50', 'tern_mask_rcnn_r50.py', 0.8),
     Case('Mask R-CNN-R50', 'tern_mask_rcnn_r50.py', 0.87, predictions='int8'),
 ]
@@ -75,7 +76,7 @@ def measure(case: Case) -> dict:
     from mmtern.files import save_packed
     cfg = Config.fromfile(osp.join(ROOT, 'configs', case.config))
     cfg.model.ternary = dict(
-        cfg.model.get('ternary') or {}, min_sparsity=case.min_sparsity)
+        cfg.model.get('ternary') or {}, model_sparsity=case.model_sparsity)
     init_default_scope('mmdet')
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)

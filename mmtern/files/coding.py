@@ -8,9 +8,11 @@ from torch import Tensor
 from ..ops import pack_codes, packed_size, unpack_codes
 from .compression import compress, decompress
 from .errors import TernaryFileError
+from .gaps import Gaps, decode_gaps
 
 # Between a state-dict key and what is stored for it; no key holds a colon.
 CODES, SCALE, PLANES = ':codes', ':scale', ':planes'
+GAPS, SIGNS = ':gaps', ':signs'
 INT8_MAX = 127
 
 
@@ -55,6 +57,12 @@ def decode_ternary(coded: CodedWeight, shape: Sequence[int]) -> Tensor:
     return _scaled(codes, coded.scale, shape)
 
 
+def decode_sparse(gaps: Gaps, scale: Tensor, shape: Sequence[int]) -> Tensor:
+    """:func:`decode_ternary` of codes that are stored as gaps."""
+    _check_scale(scale, shape)
+    return _scaled(decode_gaps(gaps, shape), scale, shape)
+
+
 def encode_int8(weight: Tensor, encoding: str) -> CodedWeight:
     """Round a float weight to 8 bits, symmetrically per output channel:
     ``scale = max|w| / 127``, codes ``round(w / scale)``.
@@ -86,11 +94,15 @@ def _check(coded: CodedWeight, shape: Sequence[int]) -> int:
     codes, scale = coded
     if codes.dtype != torch.uint8 or codes.dim() != 1:
         raise TernaryFileError('its codes are no bytes')
+    _check_scale(scale, shape)
+    return math.prod(shape)
+
+
+def _check_scale(scale: Tensor, shape: Sequence[int]) -> None:
     if scale.dtype != torch.float32 or tuple(scale.shape) != (shape[0], ):
         raise TernaryFileError('its scales do not fit the shape')
     if not bool((scale.isfinite() & (scale >= 0)).all()):
         raise TernaryFileError('its scales are no finite magnitudes')
-    return math.prod(shape)
 
 
 def _scaled(codes: Tensor, scale: Tensor, shape: Sequence[int]) -> Tensor:

@@ -6,6 +6,9 @@ import zstandard
 from .errors import TernaryFileError
 
 ENCODINGS = ('zstd', '2bit')
+# Bytes that the longer entry of a compressed tensor costs in the metadata,
+# generously.
+OVERHEAD = 200
 # Codes in a trained network hardly repeat: nearly all of the gain is in
 # zstd's entropy coder (Huffman over the bytes), which the levels reach after
 # a long search for repetitions. Measured on independent codes with 46, 60,

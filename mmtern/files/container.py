@@ -14,7 +14,9 @@ from .errors import TernaryFileError
 # All metadata go under one safetensors key: the library writes several in
 # random order, and equal detectors should give equal files.
 METADATA_KEY = 'mmtern'
-FORMAT_VERSION = 1
+# 2 has a further kind of entries, 'sparse'.
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)
 _BLANK = '0' * 64
 # What safetensors itself accepts, 100 MB.
 _MAX_HEADER = 100_000_000
@@ -82,14 +84,15 @@ def read_metadata(data: bytes) -> Dict[str, Any]:
                                'by mmtern')
     metadata = _parse(metadata[METADATA_KEY])
     _check_version(metadata.get('version'))
+    metadata.setdefault('sparse', {})
     return metadata
 
 
 def _check_version(version: Any) -> None:
-    if version != FORMAT_VERSION or version is True:
+    if version not in READ_VERSIONS or version is True:
         raise TernaryFileError(
-            f'it has format version {version!r}, and this mmtern reads '
-            f'version {FORMAT_VERSION}')
+            f'it has format version {version!r}, and this mmtern reads the '
+            f'versions {READ_VERSIONS}')
 
 
 def _parse(text: Any) -> Dict[str, Any]:

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from ..sizes import PREDICTIONS, StoredTensor, nbytes
 from ..state_entries import StateEntry, state_entries
-from .coding import (CODES, PLANES, SCALE, CodedWeight, encode_int8,
-                     encode_ternary)
+from .coding import (CODES, GAPS, PLANES, SCALE, SIGNS, CodedWeight,
+                     encode_int8, encode_ternary)
+from .gaps import shorter_gaps
 from .planes import encode_planes
 
 
@@ -23,7 +24,7 @@ class Contents:
         self.tensors: Dict[str, Tensor] = {}
         self.sizes: List[StoredTensor] = []
         self.coded: Dict[str, Dict[str, Any]] = dict(
-            ternary={}, int8={}, planes={})
+            ternary={}, sparse={}, int8={}, planes={})
         self.aliases: Dict[str, str] = {}
 
     def add(self, entry: StateEntry, stored: Tensor) -> None:
@@ -49,10 +50,21 @@ class Contents:
         _check_finite(name, weight)
         codes = ternarizer.codes(weight)
         coded = encode_ternary(codes, ternarizer.scale(weight), self.encoding)
-        self._add_coded('ternary', name, weight, coded)
+        gaps, size = None, nbytes(coded.codes)
+        if self.encoding == 'zstd':
+            gaps = shorter_gaps(codes, size)
+        if gaps is None:
+            self._add_coded('ternary', name, weight, coded)
+        else:
+            self.tensors[name + GAPS] = gaps.gaps
+            self.tensors[name + SIGNS] = gaps.signs
+            self.tensors[name + SCALE] = coded.scale
+            self.coded['sparse'][name] = dict(
+                shape=list(weight.shape), size=gaps.size)
+            size = gaps.nbytes
         self.sizes.append(
-            StoredTensor.ternary(name, codes, nbytes(weight),
-                                 nbytes(coded.codes), nbytes(coded.scale)))
+            StoredTensor.ternary(name, codes, nbytes(weight), size,
+                                 nbytes(coded.scale)))
 
     def add_int8(self, entry: StateEntry) -> None:
         """Add a weight rounded to 8 bits."""

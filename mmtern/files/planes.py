@@ -10,7 +10,7 @@ from typing import List, NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor
 
-from .compression import compress, decompress
+from .compression import OVERHEAD, compress, decompress
 from .errors import TernaryFileError
 
 DTYPES = {
@@ -19,8 +19,6 @@ DTYPES = {
     'float32': torch.float32,
     'float64': torch.float64
 }
-# Bytes that the longer entry in the metadata costs, generously.
-_OVERHEAD = 200
 
 
 class Planes(NamedTuple):
@@ -49,7 +47,7 @@ def encode_planes(tensor: Tensor) -> Optional[Planes]:
         for plane in bytes_.view(-1, size).T.contiguous()
     ]
     data = b''.join(planes)
-    if len(data) + _OVERHEAD > bytes_.numel():
+    if len(data) + OVERHEAD > bytes_.numel():
         return None
     return Planes(
         torch.frombuffer(bytearray(data), dtype=torch.uint8),

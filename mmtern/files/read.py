@@ -5,11 +5,12 @@ from typing import Any, Dict, NamedTuple
 
 from torch import Tensor
 
-from .coding import (CODES, PLANES, SCALE, CodedWeight, decode_int8,
-                     decode_ternary)
+from .coding import (CODES, GAPS, PLANES, SCALE, SIGNS, CodedWeight,
+                     decode_int8, decode_sparse, decode_ternary)
 from .config_text import check_text
 from .container import from_bytes
 from .errors import TernaryFileError
+from .gaps import Gaps
 from .planes import Planes, decode_planes
 
 
@@ -34,8 +35,8 @@ class PackedFile(NamedTuple):
 def read_packed(path: str) -> PackedFile:
     """Read and check a packed file; nothing in it is run.
 
-    The memory it takes is at most 256 times the file's size, whatever the
-    file says.
+    The memory it takes is at most 2048 times the file's size, whatever the
+    file says: a byte may hold 256 weights that are nearly all zero.
 
     Args:
         path (str): Written by :func:`mmtern.files.save_packed`.
@@ -58,7 +59,7 @@ def _parse(metadata: Dict[str, Any], tensors: Dict[str, Tensor]) -> PackedFile:
     _check_types(metadata)
     check_text(metadata['config'])
     state_dict: Dict[str, Tensor] = OrderedDict()
-    for kind in ('ternary', 'int8', 'planes'):
+    for kind in ('ternary', 'sparse', 'int8', 'planes'):
         for name, entry in metadata[kind].items():
             try:
                 weight = _decode(kind, name, entry, tensors)
@@ -81,11 +82,17 @@ def _parse(metadata: Dict[str, Any], tensors: Dict[str, Tensor]) -> PackedFile:
 
 def _decode(kind: str, name: str, entry: Any, tensors: Dict[str,
                                                             Tensor]) -> Tensor:
-    if kind == 'planes':
+    if kind in ('planes', 'sparse'):
         if not isinstance(entry, dict):
             raise TernaryFileError('its entry is damaged')
         shape = entry.get('shape')
-        _check_shape(shape, least_axes=1)
+        _check_shape(shape, least_axes=1 if kind == 'planes' else 2)
+    if kind == 'sparse':
+        gaps = Gaps(
+            tensors.pop(name + GAPS), tensors.pop(name + SIGNS),
+            entry.get('size'))
+        return decode_sparse(gaps, tensors.pop(name + SCALE), shape)
+    if kind == 'planes':
         planes = Planes(
             tensors.pop(name + PLANES), entry.get('sizes'),
             str(entry.get('dtype')))
@@ -109,6 +116,7 @@ def _check_types(metadata: Dict[str, Any]) -> None:
         written_by=dict,
         aliases=dict,
         ternary=dict,
+        sparse=dict,
         int8=dict,
         planes=dict)
     for key, kind in expected.items():

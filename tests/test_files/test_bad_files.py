@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from mmtern import TernarySettings, convert
 from mmtern.files import TernaryFileError, container, read_packed
 from mmtern.files.container import from_bytes
 from tests.test_files.samples import rewrite, save_toy, toy_model
@@ -20,15 +21,22 @@ laws = settings(
     max_examples=100, deadline=None, derandomize=True, database=None)
 
 
-@pytest.fixture(scope='module')
-def good(tmp_path_factory):
-    # Both kinds of codes and byte planes occur in it.
-    path = tmp_path_factory.mktemp('good') / 'good.safetensors'
+def everything() -> torch.nn.Module:
     model = toy_model()
     model.rpn_cls = torch.nn.Conv2d(64, 9, 3)
-    save_toy(path, model, predictions='int8')
     model.stem = torch.nn.Conv2d(3, 64, 7)
-    save_toy(path, model, predictions='int8', force=True)
+    model.thin = torch.nn.Conv2d(64, 63, 3)
+    convert(model.thin, settings=TernarySettings(min_sparsity=0.95))
+    return model.eval()
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+    # All kinds of codes and byte planes occur in it.
+    path = tmp_path_factory.mktemp('good') / 'good.safetensors'
+    save_toy(path, everything(), predictions='int8')
+    metadata, _ = from_bytes(path.read_bytes())
+    assert all(metadata[k] for k in ('ternary', 'sparse', 'int8', 'planes'))
     return path
 
 
@@ -73,9 +81,10 @@ def test_wrong_version(good, tmp_path, monkeypatch):
     path = tmp_path / 'new.safetensors'
     with monkeypatch.context() as context:
         context.setattr(container, '_check_version', lambda _: None)
-        context.setattr(container, 'FORMAT_VERSION', 2)
+        context.setattr(container, 'FORMAT_VERSION', 3)
         rewrite(good, path, lambda metadata, tensors: None)
-    check_refused(path, 'format version 2, and this mmtern reads version 1')
+    check_refused(
+        path, r'format version 3, and this mmtern reads the versions \(1, 2\)')
 
 
 @pytest.mark.parametrize('data', [
@@ -142,7 +151,16 @@ def _tensor(name, value):
 
 
 NECK, STEM, CLS = 'neck.weight', 'stem.weight', 'rpn_cls.weight'
+THIN = 'thin.weight'
 BOMB = zstandard.ZstdCompressor().compress(bytes(1 << 26))
+
+
+def _thin(**entry):
+    return lambda metadata, _: metadata['sparse'][THIN].update(entry)
+
+
+def _part(name, change):
+    return lambda _, tensors: tensors.update({name: change(tensors[name])})
 
 
 def _bytes(data):
@@ -175,6 +193,30 @@ LIES = dict(
     cut_frame=lambda m, t: t.update({CLS + ':codes': t[CLS + ':codes'][:-1]}),
     two_frames=lambda m, t: t.update(
         {CLS + ':codes': torch.cat([t[CLS + ':codes']] * 2)}),
+    thin_shape=_thin(shape=[63, 64, 3, 2]),
+    thin_longer=_thin(shape=[63, 64, 3, 4]),
+    thin_swapped=_thin(shape=[64, 63, 3, 3]),
+    thin_huge=_thin(shape=[63, 2**20]),
+    thin_one_axis=_thin(shape=[63 * 64 * 9]),
+    thin_size=_thin(size=7),
+    thin_no_size=_thin(size=None),
+    thin_zero_size=_thin(size=0),
+    thin_boolean=_thin(size=True),
+    thin_huge_size=_thin(size=2**40),
+    thin_entry=_set('sparse', THIN, [63, 64, 3, 3]),
+    thin_no_gaps=_drop(THIN + ':gaps'),
+    thin_no_signs=_drop(THIN + ':signs'),
+    thin_no_scale=_drop(THIN + ':scale'),
+    thin_short_scale=_tensor(THIN + ':scale', torch.ones(62)),
+    thin_short_signs=_part(THIN + ':signs', lambda t: t[:-1]),
+    thin_long_signs=_part(THIN + ':signs', lambda t: torch.cat([t, t[:1]])),
+    thin_late_signs=_part(THIN + ':signs',
+                          lambda t: torch.cat([t[:-1], t[-1:] | 128])),
+    thin_float_signs=_part(THIN + ':signs', torch.Tensor.float),
+    thin_cut=_part(THIN + ':gaps', lambda t: t[:-1]),
+    thin_bomb=lambda m, t:
+    (_tensor(THIN + ':gaps', _bytes(BOMB))(m, t), _thin(size=1 << 26)
+     (m, t), _thin(shape=[63, 1 << 21])(m, t)),
     int8_shape=_set('int8', CLS, [9, 64, 3, 2]),
     planes_shape=lambda m, t: m['planes'][STEM].update(shape=[64, 3, 7, 6]),
     planes_huge=lambda m, t: m['planes'][STEM].update(shape=[2**31 - 1]),

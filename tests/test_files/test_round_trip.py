@@ -5,17 +5,22 @@ import sys
 import time
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtern import Scope, TernarySettings, convert
-from mmtern.files import read_packed, save_packed
+from mmtern.files import TernaryFileError, read_packed, save_packed
 from mmtern.files.atomic import write_atomically
 from mmtern.files.coding import (decode_int8, decode_ternary, encode_int8,
                                  encode_ternary)
 from mmtern.files.compression import MAX_RATIO, compress, decompress
+from mmtern.files.gaps import (MAX_WEIGHTS, decode_gaps, encode_gaps,
+                               shorter_gaps)
 from mmtern.files.planes import decode_planes, encode_planes
+from mmtern.ops import entropy
+from mmtern.sizes import TERNARY
 from tests.test_files.samples import (CONFIG, META, expected_state,
                                       pair_with_shared_weight, save_toy,
                                       toy_model)
@@ -162,6 +167,57 @@ def test_coded_ternary_weights(rows, d, kept):
     for encoding in ('zstd', '2bit'):
         coded = encode_ternary(codes, scale, encoding)
         assert torch.equal(decode_ternary(coded, [rows, d]), codes * scale)
+
+
+@laws
+@given(
+    st.integers(1, 9), st.integers(1, 3000), st.sampled_from([.002, .05, .3]))
+def test_gaps_are_lossless(rows, d, kept):
+    codes = (torch.rand(rows, d) < kept) * torch.randint(-1, 2, (rows, d))
+    codes[0, :] = 0
+    codes[-1, -1] = -1
+    gaps = encode_gaps(codes)
+    if d * rows > MAX_WEIGHTS * gaps.nbytes:
+        with pytest.raises(TernaryFileError, match='cannot hold'):
+            decode_gaps(gaps, [rows, d])
+        return
+    assert torch.equal(decode_gaps(gaps, [rows, d]), codes.flatten())
+
+
+@pytest.mark.parametrize('zeros', [0.85, 0.9, 0.97, 0.99])
+def test_sparse_codes_come_near_their_entropy(zeros):
+    torch.manual_seed(0)
+    codes = torch.randint(0, 2, (1_000_000, )) * 2 - 1
+    codes[torch.rand(len(codes)) < zeros] = 0
+    packed = encode_ternary(codes[None], torch.ones(1, 1), 'zstd').codes
+    gaps = shorter_gaps(codes, len(packed))
+    bound = entropy(codes) * len(codes) / 8
+    assert bound < gaps.nbytes < 1.02 * bound < 1.02 * len(packed)
+    assert shorter_gaps(codes, gaps.nbytes) is None
+
+
+@pytest.mark.parametrize('zeros', [0.0, 0.6])
+def test_other_codes_are_not_gaps(zeros):
+    codes = torch.ones(100_000)
+    codes[torch.rand(len(codes)) < zeros] = 0
+    assert shorter_gaps(codes, 25_000) is None
+
+
+def test_a_sparse_layer_comes_back_to_the_bit(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(64, 64, 3))
+    convert(model, settings=TernarySettings(min_sparsity=0.95))
+    table = save_packed(model.eval(), CONFIG, str(tmp_path / 'a.safetensors'),
+                        META)
+    weight = read_packed(str(tmp_path /
+                             'a.safetensors')).state_dict['0.weight']
+    assert torch.equal(weight, model[0].ternary_weight)
+    ternary = table.sizes.of(TERNARY)
+    assert 1 < ternary.total('codes') / ternary.total('bound') < 1.06
+    save_packed(
+        model, CONFIG, str(tmp_path / 'b.safetensors'), META, encoding='2bit')
+    stored = safetensors.torch.load_file(str(tmp_path / 'b.safetensors'))
+    assert stored['0.weight:codes'].numel() == 64 * 64 * 9 / 4
 
 
 @laws
