@@ -67,7 +67,7 @@ def encode_gaps(codes: Tensor) -> Gaps:
     zeros = places.diff(prepend=first, append=last) - 1
     ends = (zeros // ESCAPE + 1).cumsum(0)
     size = int(ends[-1])
-    stream = torch.full((size, ), ESCAPE, dtype=torch.uint8)
+    stream = torch.full((size, ), ESCAPE, dtype=torch.uint8, device='cpu')
     stream[ends - 1] = (zeros % ESCAPE).to(torch.uint8)
     signs = np.packbits((flat[places] < 0).numpy(), bitorder='little')
     gaps = compress(stream.numpy().tobytes())
@@ -98,7 +98,7 @@ def decode_gaps(coded: Gaps, shape: Sequence[int]) -> Tensor:
     if (stream[-1] == ESCAPE or int(places[-1]) != count
             or len(signs) != -(-kept // 8) or bits[kept:].any()):
         raise TernaryFileError('its gaps and signs do not fit the shape')
-    codes = torch.zeros(count, dtype=torch.int8)
+    codes = torch.zeros(count, dtype=torch.int8, device='cpu')
     negative = torch.from_numpy(bits[:kept]).to(torch.int8)
     codes[places[:-1]] = 1 - 2 * negative
     return codes

@@ -7,7 +7,8 @@ from torch import Tensor
 
 # Thresholds for Gaussian weights, in standard deviations. The first gives the
 # best cosine, 0.8999 with 46 % zeros; the last keeps one weight in 2e6.
-THRESHOLDS = torch.linspace(0.612, 5.0, 5001, dtype=torch.float64)
+THRESHOLDS = torch.linspace(
+    0.612, 5.0, 5001, dtype=torch.float64, device='cpu')
 # Share of weights kept, and the sum of their magnitudes a weight.
 KEPT = torch.erfc(THRESHOLDS / math.sqrt(2))
 INNER = math.sqrt(2 / math.pi) * (-THRESHOLDS**2 / 2).exp()
@@ -54,7 +55,8 @@ def allocate_zeros(sizes: Sequence[int], model_sparsity: float) -> List[float]:
     check_model_sparsity(model_sparsity)
     if model_sparsity <= 1 - KEPT[0]:
         return [model_sparsity] * len(sizes)
-    weights = torch.tensor(sizes, dtype=torch.float64)
+    # A model may be built under another default device, meta for one.
+    weights = torch.tensor(sizes, dtype=torch.float64, device='cpu')
     low, high = -50.0, 20.0  # of the multiplier's logarithm
     for _ in range(60):
         middle = (low + high) / 2

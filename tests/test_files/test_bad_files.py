@@ -87,6 +87,21 @@ def test_wrong_version(good, tmp_path, monkeypatch):
         path, r'format version 3, and this mmtern reads the versions \(1, 2\)')
 
 
+def test_version_1_is_read_as_before(tmp_path, monkeypatch):
+    save_toy(tmp_path / 'new.safetensors')
+    with monkeypatch.context() as context:
+        context.setattr(container, 'FORMAT_VERSION', 1)
+        old = rewrite(tmp_path / 'new.safetensors',
+                      tmp_path / 'old.safetensors',
+                      lambda metadata, tensors: metadata.pop('sparse'))
+    assert container.read_metadata(
+        (tmp_path / 'old.safetensors').read_bytes())['version'] == 1
+    new = read_packed(str(tmp_path / 'new.safetensors')).state_dict
+    for name, tensor in read_packed(old).state_dict.items():
+        assert torch.equal(tensor, new.pop(name)), name
+    assert not new
+
+
 @pytest.mark.parametrize('data', [
     b'',
     b'\0' * 7,
