@@ -55,16 +55,19 @@ def cells_of_methods() -> list:
     for column, title in enumerate(header[1:], 1):
         detector = DETECTORS.get(title, detector)
         share = re.search('([0-9]+) %', title)
+        zeros = int(share[1]) / 100 if share else 0.0
         for first, *cells in rows:
             cell = cells[column - 1]
             if 'epochs**' in first:
                 budget = BUDGETS[re.search(r'\d+ \+ \d+', first)[0]]
                 seeds = cell
+                per = 'filter' if '`min_sparsity`' in first else 'model'
             elif cell != '-':
                 wanted = dict(
                     detector=detector,
                     budget=budget,
-                    min_sparsity=int(share[1]) / 100 if share else 0.0,
+                    min_sparsity=zeros,
+                    zeros_per=per if zeros else 'filter',
                     method=METHODS.get(first, 'mmtern'),
                     ablation='')
                 if budget in RATE:
