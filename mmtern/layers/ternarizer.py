@@ -80,12 +80,12 @@ class Ternarizer:
         """The projection of ``weight``, with the codes (in ``memory``, if it
         fits) where they are sure to be asked for."""
         rows = float_rows(weight)
-        threshold = self._thresholds.of(rows, training)
+        threshold, factor = self._thresholds.of(rows, training)
         codes = None
         if self.active and not self._is_soft(training):
             codes = codes_memory(weight, memory)
         projection = project(rows, threshold,
-                             None if codes is None else rows_of(codes))
+                             None if codes is None else rows_of(codes), factor)
         if training:
             self._thresholds.follow(projection)
         return Kept(weight.detach(), state, projection, codes)

@@ -1,5 +1,5 @@
 """Which threshold a layer's filters get, by its settings."""
-from typing import Optional, Union
+from typing import Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -31,35 +31,37 @@ class Thresholds:
         self._excess: Optional[Tensor] = None
         self._age = 0
 
-    def of(self, rows: Tensor, training: bool) -> Union[Tensor, ThresholdRule]:
+    def of(
+        self, rows: Tensor, training: bool
+    ) -> Tuple[Union[Tensor, ThresholdRule], Optional[Tensor]]:
         """Threshold of ``rows``, shape (C_out, d), or what makes it of some
-        of them."""
+        of them, and the factor that it is then to be multiplied by."""
         settings = self.settings
         if settings.threshold == 'exact':
             if not training or rows.shape[1] < FEW:
-                return exact_threshold(rows, settings.min_sparsity)
+                return exact_threshold(rows, settings.min_sparsity), None
             following = self._next
             if (following is not None and following.device == rows.device
                     and self._age < settings.refresh_interval):
-                return following
+                return following, None
             self._age = 0
-            return binned_threshold(rows, settings.min_sparsity)
+            return binned_threshold(rows, settings.min_sparsity), None
         rule = (
             mean_threshold if settings.threshold == 'mean' else max_threshold)
         if settings.min_sparsity == 0:
-            return rule
-        free = rule(rows)
+            return rule, None
         excess = self._excess
         if (training and rows.shape[1] >= FEW and excess is not None
                 and excess.device == rows.device
                 and self._age < settings.refresh_interval):
             self._age += 1
-            return free * excess
+            return rule, excess
+        free = rule(rows)
         bound = sparsity_threshold(rows, settings.min_sparsity)
         if training:
             excess = torch.where(free > 0, bound / free, 1.0).clamp_min(1.0)
             self._excess, self._age = excess, 1
-        return torch.maximum(free, bound)
+        return torch.maximum(free, bound), None
 
     def follow(self, projection: Projection) -> None:
         """One fixed-point step towards the next optimizer step's threshold,

@@ -82,7 +82,8 @@ class Projection(NamedTuple):
 
 def project(weight: Tensor,
             threshold: Union[Tensor, ThresholdRule],
-            codes: Optional[Tensor] = None) -> Projection:
+            codes: Optional[Tensor] = None,
+            factor: Optional[Tensor] = None) -> Projection:
     """Measure the ternary direction that ``threshold`` cuts out of each row.
 
     Args:
@@ -92,6 +93,8 @@ def project(weight: Tensor,
             the weights twice.
         codes (Tensor, optional): Shape of ``weight``, int8; receives the
             :func:`ternary_codes` of the two, which are made on the way.
+        factor (Tensor, optional): Shape (C_out, 1); by which the result of
+            such a function is multiplied.
     """
     count, inner, norm = (weight.new_empty(len(weight), 1) for _ in range(3))
     rule = threshold if callable(threshold) else None
@@ -101,6 +104,8 @@ def project(weight: Tensor,
         rows = weight[block]
         if rule is not None:
             threshold[block] = rule(rows)
+            if factor is not None:
+                threshold[block] *= factor[block]
         signs = ternary_codes(rows, threshold[block])
         # ||t||^2; the vectorized norm is faster than counting.
         count[block] = torch.linalg.vector_norm(signs, dim=1, keepdim=True)

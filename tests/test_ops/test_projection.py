@@ -150,3 +150,20 @@ def test_sparsity_threshold_leaves_that_many_zeros(share):
 def test_min_sparsity_out_of_range(value):
     with pytest.raises(ValueError, match=rf'min_sparsity.*{value}'):
         exact_threshold(ROWS['gaussian'], value)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.8, 0.99])
+@pytest.mark.parametrize('d', [1, 5, 64, 1000])
+def test_sparsity_threshold_lies_between_the_kth_and_the_next(d, share):
+    torch.manual_seed(0)
+    rows = torch.randn(30, d)
+    rows[::3] = rows[::3].round(decimals=1)  # equal magnitudes
+    rows[7] = 0
+    ordered = rows.abs().sort(1).values
+    dropped = d - max(1, int((1 - share) * d + 1e-6))
+    threshold = sparsity_threshold(rows, share)
+    kept = ordered[:, dropped:dropped + 1]
+    below = ordered[:, dropped - 1:dropped] if dropped else kept
+    assert ((below <= threshold) & (threshold <= kept)).all()
+    middle = (below + kept) / 2
+    assert torch.equal(threshold, torch.where(middle > below, middle, kept))
