@@ -16,12 +16,14 @@ REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 @dataclass(frozen=True)
 class Case:
-    """A float config, the images' height and width in pixels, the batch, and
-    a ResNet of other depth where given."""
+    """A float config, the images' height and width in pixels, the batch, a
+    ResNet of other depth where given, and the share of zeros over the ternary
+    twin."""
     config: str
     size: Tuple[int, int]
     batch: int
     depth: Optional[int] = None
+    model_sparsity: float = 0.0
 
     def build(self, ternary: bool) -> nn.Module:
         """The detector, float or ternary, with the same seeded weights."""
@@ -37,7 +39,10 @@ class Case:
         model_cfg = cfg.model
         if ternary:
             model_cfg = dict(
-                model_cfg, type='TernDetector', wrapped=model_cfg.type)
+                model_cfg,
+                type='TernDetector',
+                wrapped=model_cfg.type,
+                ternary=dict(model_sparsity=self.model_sparsity))
         torch.manual_seed(0)
         return MODELS.build(model_cfg)
 
@@ -74,6 +79,8 @@ CASES: Dict[str, Case] = {
     'retinanet-r18-lite': Case('configs/retinanet_r18-lite_bccd.py',
                                (256, 320), 8),
     'retinanet-r50-320': Case(RETINANET, (320, 320), 2),
+    'retinanet-r50-320-sparse':
+    Case(RETINANET, (320, 320), 2, model_sparsity=0.8),
     'faster-rcnn-r50-320': Case(FASTER_RCNN, (320, 320), 2),
     'retinanet-r50-800': Case(RETINANET, (800, 1344), 1),
     'faster-rcnn-r50-800': Case(FASTER_RCNN, (800, 1344), 1),
