@@ -8,7 +8,7 @@ from torch import Tensor
 from ..ops import pack_codes, packed_size, unpack_codes
 from .compression import compress, decompress
 from .errors import TernaryFileError
-from .gaps import Gaps, decode_gaps
+from .gaps import Gaps, decode_gaps, to_tensor
 
 # Between a state-dict key and what is stored for it; no key holds a colon.
 CODES, SCALE, PLANES = ':codes', ':scale', ':planes'
@@ -38,7 +38,7 @@ def encode_ternary(codes: Tensor, scale: Tensor, encoding: str) -> CodedWeight:
     """
     packed = pack_codes(codes).cpu().numpy().tobytes()
     return CodedWeight(
-        _to_tensor(compress(packed, encoding)),
+        to_tensor(compress(packed, encoding)),
         scale.flatten().cpu())
 
 
@@ -51,7 +51,7 @@ def decode_ternary(coded: CodedWeight, shape: Sequence[int]) -> Tensor:
     count = _check(coded, shape)
     packed = decompress(_to_bytes(coded.codes), packed_size(count))
     try:
-        codes = unpack_codes(_to_tensor(packed), count)
+        codes = unpack_codes(to_tensor(packed), count)
     except ValueError as error:
         raise TernaryFileError(str(error)) from None
     return _scaled(codes, coded.scale, shape)
@@ -76,7 +76,7 @@ def encode_int8(weight: Tensor, encoding: str) -> CodedWeight:
     codes = torch.where(scale > 0, rows / scale, 0.0).round_()
     codes = codes.clamp_(-INT8_MAX, INT8_MAX).to(torch.int8)
     data = compress(codes.numpy().tobytes(), encoding)
-    return CodedWeight(_to_tensor(data), scale.flatten())
+    return CodedWeight(to_tensor(data), scale.flatten())
 
 
 def decode_int8(coded: CodedWeight, shape: Sequence[int]) -> Tensor:
@@ -86,7 +86,7 @@ def decode_int8(coded: CodedWeight, shape: Sequence[int]) -> Tensor:
         TernaryFileError: If bytes, shape and scales do not fit together.
     """
     count = _check(coded, shape)
-    codes = _to_tensor(decompress(_to_bytes(coded.codes), count))
+    codes = to_tensor(decompress(_to_bytes(coded.codes), count))
     return _scaled(codes.view(torch.int8), coded.scale, shape)
 
 
@@ -108,10 +108,6 @@ def _check_scale(scale: Tensor, shape: Sequence[int]) -> None:
 def _scaled(codes: Tensor, scale: Tensor, shape: Sequence[int]) -> Tensor:
     values = codes.view(len(scale), -1).float()
     return values.mul_(scale[:, None]).view(*shape)
-
-
-def _to_tensor(data: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 def _to_bytes(codes: Tensor) -> bytes:

@@ -71,7 +71,7 @@ def encode_gaps(codes: Tensor) -> Gaps:
     stream[ends - 1] = (zeros % ESCAPE).to(torch.uint8)
     signs = np.packbits((flat[places] < 0).numpy(), bitorder='little')
     gaps = compress(stream.numpy().tobytes())
-    return Gaps(_to_tensor(gaps), torch.from_numpy(signs), size)
+    return Gaps(to_tensor(gaps), torch.from_numpy(signs), size)
 
 
 def decode_gaps(coded: Gaps, shape: Sequence[int]) -> Tensor:
@@ -90,7 +90,7 @@ def decode_gaps(coded: Gaps, shape: Sequence[int]) -> Tensor:
     if not _fits(coded, count):
         raise TernaryFileError(f'{coded.nbytes} bytes cannot hold {count} '
                                'weights')
-    stream = _to_tensor(decompress(gaps.numpy().tobytes(), size))
+    stream = to_tensor(decompress(gaps.numpy().tobytes(), size))
     ends = stream != ESCAPE
     places = (stream.long() + ends).cumsum(0)[ends] - 1
     kept = len(places) - 1
@@ -108,6 +108,7 @@ def _fits(gaps: Gaps, count: int) -> bool:
     return count <= MAX_WEIGHTS * gaps.nbytes
 
 
-def _to_tensor(data: bytes) -> Tensor:
+def to_tensor(data: bytes) -> Tensor:
+    """Bytes as a row of uint8."""
     # torch.frombuffer takes no empty buffer.
     return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())

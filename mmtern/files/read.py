@@ -82,24 +82,24 @@ def _parse(metadata: Dict[str, Any], tensors: Dict[str, Tensor]) -> PackedFile:
 
 def _decode(kind: str, name: str, entry: Any, tensors: Dict[str,
                                                             Tensor]) -> Tensor:
+    shape = entry
     if kind in ('planes', 'sparse'):
         if not isinstance(entry, dict):
             raise TernaryFileError('its entry is damaged')
         shape = entry.get('shape')
-        _check_shape(shape, least_axes=1 if kind == 'planes' else 2)
-    if kind == 'sparse':
-        gaps = Gaps(
-            tensors.pop(name + GAPS), tensors.pop(name + SIGNS),
-            entry.get('size'))
-        return decode_sparse(gaps, tensors.pop(name + SCALE), shape)
+    _check_shape(shape, least_axes=1 if kind == 'planes' else 2)
     if kind == 'planes':
         planes = Planes(
             tensors.pop(name + PLANES), entry.get('sizes'),
             str(entry.get('dtype')))
         return decode_planes(planes, shape)
-    _check_shape(entry, least_axes=2)
+    if kind == 'sparse':
+        gaps = Gaps(
+            tensors.pop(name + GAPS), tensors.pop(name + SIGNS),
+            entry.get('size'))
+        return decode_sparse(gaps, tensors.pop(name + SCALE), shape)
     coded = CodedWeight(tensors.pop(name + CODES), tensors.pop(name + SCALE))
-    return (decode_ternary if kind == 'ternary' else decode_int8)(coded, entry)
+    return (decode_ternary if kind == 'ternary' else decode_int8)(coded, shape)
 
 
 def _put(state_dict: Dict[str, Tensor], name: str, tensor: Tensor) -> None:
