@@ -4,10 +4,9 @@ from typing import Dict, List, NamedTuple, Optional
 
 from torch import nn
 
-from .files.compression import compress
-from .files.gaps import shorter_gaps
+from .files.coding import encode_codes
 from .measure import LayerMeasure, average
-from .ops import largest_entropy, pack_codes, packed_size
+from .ops import largest_entropy, packed_size
 from .sizes import nbytes
 from .state_entries import state_entries
 
@@ -66,8 +65,8 @@ def expected_sizes(
                 'zeros, fewer'))
         return sizes
     measured = list(measures.values())
-    zstd = 8 * sum(map(_coded_size, measured)) / sum(m.weights
-                                                     for m in measured)
+    zstd = 8 * sum(encode_codes(m.codes).nbytes
+                   for m in measured) / sum(m.weights for m in measured)
     bound = average(measured)['bits_per_weight']
     rows = [('zstd, rest float16', zstd, 'compressed here'),
             ('entropy bound, rest float16', bound, 'if coded independently')]
@@ -77,13 +76,6 @@ def expected_sizes(
                          math.ceil(count * bits / 8) + scales + half,
                          f'{bits:.2f} bits a weight, {remark}'))
     return sizes
-
-
-def _coded_size(measure: LayerMeasure) -> int:
-    """Bytes of a layer's codes in a packed file."""
-    size = len(compress(pack_codes(measure.codes).numpy().tobytes()))
-    gaps = shorter_gaps(measure.codes, size)
-    return size if gaps is None else gaps.nbytes
 
 
 def readable(size: int) -> str:

@@ -1,6 +1,6 @@
 """Weights as integers and one scale an output channel, and back."""
 import math
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from ..ops import pack_codes, packed_size, unpack_codes
 from .compression import compress, decompress
 from .errors import TernaryFileError
-from .gaps import Gaps, decode_gaps, to_tensor
+from .gaps import Gaps, decode_gaps, shorter_gaps, to_tensor
 
 # Between a state-dict key and what is stored for it; no key holds a colon.
 CODES, SCALE, PLANES = ':codes', ':scale', ':planes'
@@ -28,18 +28,23 @@ class CodedWeight(NamedTuple):
     scale: Tensor
 
 
-def encode_ternary(codes: Tensor, scale: Tensor, encoding: str) -> CodedWeight:
-    """Code ternary values ``codes * scale``.
+def encode_codes(codes: Tensor, encoding: str = 'zstd') -> Union[Tensor, Gaps]:
+    """Ternary codes in as few bytes as the encoding allows.
 
     Args:
-        codes (Tensor): Values in {-1, 0, +1}, shape (C_out, d).
-        scale (Tensor): Shape (C_out, 1), float32.
+        codes (Tensor): Values in {-1, 0, +1}, any shape, read in row-major
+            order.
         encoding (str): 'zstd' or '2bit'.
+
+    Returns:
+        Tensor | Gaps: Four codes a byte, maybe compressed, shape (bytes, ),
+        uint8; of 'zstd' the gaps between those that are not zero where these
+        take less. Both tell their ``nbytes``.
     """
     packed = pack_codes(codes).cpu().numpy().tobytes()
-    return CodedWeight(
-        to_tensor(compress(packed, encoding)),
-        scale.flatten().cpu())
+    coded = to_tensor(compress(packed, encoding))
+    gaps = shorter_gaps(codes, coded.nbytes) if encoding == 'zstd' else None
+    return coded if gaps is None else gaps
 
 
 def decode_ternary(coded: CodedWeight, shape: Sequence[int]) -> Tensor:

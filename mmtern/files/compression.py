@@ -1,6 +1,4 @@
 """zstd over packed codes, with an output no larger than expected."""
-from typing import Dict
-
 import zstandard
 
 from .errors import TernaryFileError
@@ -11,21 +9,12 @@ ENCODINGS = ('zstd', '2bit')
 OVERHEAD = 200
 # Codes in a trained network hardly repeat: nearly all of the gain is in
 # zstd's entropy coder (Huffman over the bytes), which the levels reach after
-# a long search for repetitions. Measured on independent codes with 46, 60,
-# 70, 80 and 90 % zeros, bytes over the entropy bound and time per million
-# weights on one core: level 19 1.005, 1.008, 1.010, 1.023, 1.064 at 140 to
-# 930 ms; _DENSE 1.004, 1.007, 1.009, 1.025, 1.173 at 1 ms; _SPARSE 1.004,
-# 1.007, 1.009, 1.023, 1.070 at 21 ms.
-_DENSE = dict(
+# a long search for repetitions. Measured on independent codes with 46, 60
+# and 70 % zeros, four to a byte, bytes over the entropy bound and time per
+# million weights on one core: level 19 1.005, 1.008, 1.010 at 140 to 930 ms;
+# these 1.004, 1.007, 1.009 at 1 ms. Sparser ones are stored as gaps.
+_PARAMETERS = dict(
     window_log=17, hash_log=6, min_match=7, strategy=zstandard.STRATEGY_FAST)
-_SPARSE = dict(
-    window_log=17,
-    hash_log=6,
-    chain_log=6,
-    search_log=1,
-    min_match=7,
-    target_length=8,
-    strategy=zstandard.STRATEGY_BTULTRA2)
 # Weights with as little information as 1/16 of their size do not occur (2
 # bits become 1/8 bit at 98 % zeros); a limit keeps a small file from asking
 # for much memory.
@@ -44,17 +33,11 @@ def compress(data: bytes, encoding: str = 'zstd') -> bytes:
             f'encoding must be one of {ENCODINGS}, but got {encoding!r}')
     if encoding == '2bit':
         return data
-    frame = _zstd(data, _DENSE)
-    if 2 * len(frame) < len(data):
-        frame = min(frame, _zstd(data, _SPARSE), key=len)
+    frame = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters(
+            write_content_size=1, **_PARAMETERS)).compress(data)
     useful = len(frame) < len(data) <= MAX_RATIO * len(frame)
     return frame if useful else data
-
-
-def _zstd(data: bytes, parameters: Dict[str, int]) -> bytes:
-    return zstandard.ZstdCompressor(
-        compression_params=zstandard.ZstdCompressionParameters(
-            write_content_size=1, **parameters)).compress(data)
 
 
 def decompress(data: bytes, size: int) -> bytes:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from ..sizes import PREDICTIONS, StoredTensor, nbytes
 from ..state_entries import StateEntry, state_entries
 from .coding import (CODES, GAPS, PLANES, SCALE, SIGNS, CodedWeight,
-                     encode_int8, encode_ternary)
-from .gaps import shorter_gaps
+                     encode_codes, encode_int8)
+from .gaps import Gaps
 from .planes import encode_planes
 
 
@@ -49,22 +49,19 @@ class Contents:
                                     entry.layer.ternarizer)
         _check_finite(name, weight)
         codes = ternarizer.codes(weight)
-        coded = encode_ternary(codes, ternarizer.scale(weight), self.encoding)
-        gaps, size = None, nbytes(coded.codes)
-        if self.encoding == 'zstd':
-            gaps = shorter_gaps(codes, size)
-        if gaps is None:
-            self._add_coded('ternary', name, weight, coded)
-        else:
-            self.tensors[name + GAPS] = gaps.gaps
-            self.tensors[name + SIGNS] = gaps.signs
-            self.tensors[name + SCALE] = coded.scale
+        scale = ternarizer.scale(weight).flatten().cpu()
+        coded = encode_codes(codes, self.encoding)
+        if isinstance(coded, Gaps):
+            self.tensors[name + GAPS] = coded.gaps
+            self.tensors[name + SIGNS] = coded.signs
+            self.tensors[name + SCALE] = scale
             self.coded['sparse'][name] = dict(
-                shape=list(weight.shape), size=gaps.size)
-            size = gaps.nbytes
+                shape=list(weight.shape), size=coded.size)
+        else:
+            self._add_coded('ternary', name, weight, CodedWeight(coded, scale))
         self.sizes.append(
-            StoredTensor.ternary(name, codes, nbytes(weight), size,
-                                 nbytes(coded.scale)))
+            StoredTensor.ternary(name, codes, nbytes(weight), coded.nbytes,
+                                 nbytes(scale)))
 
     def add_int8(self, entry: StateEntry) -> None:
         """Add a weight rounded to 8 bits."""

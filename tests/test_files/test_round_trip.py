@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from mmtern import Scope, TernarySettings, convert
 from mmtern.files import TernaryFileError, read_packed, save_packed
 from mmtern.files.atomic import write_atomically
-from mmtern.files.coding import (decode_int8, decode_ternary, encode_int8,
-                                 encode_ternary)
+from mmtern.files.coding import (CodedWeight, decode_int8, decode_sparse,
+                                 decode_ternary, encode_codes, encode_int8)
 from mmtern.files.compression import MAX_RATIO, compress, decompress
-from mmtern.files.gaps import (MAX_WEIGHTS, decode_gaps, encode_gaps,
+from mmtern.files.gaps import (MAX_WEIGHTS, Gaps, decode_gaps, encode_gaps,
                                shorter_gaps)
 from mmtern.files.planes import decode_planes, encode_planes
 from mmtern.ops import entropy
@@ -163,10 +163,15 @@ def test_table_adds_up(tmp_path):
 def test_coded_ternary_weights(rows, d, kept):
     codes = (torch.rand(rows, d) < kept) * torch.randint(0, 2, (rows, d))
     codes = codes - ((torch.rand(rows, d) < kept) & (codes == 0)).long()
-    scale = torch.rand(rows, 1)
+    scale = torch.rand(rows)
     for encoding in ('zstd', '2bit'):
-        coded = encode_ternary(codes, scale, encoding)
-        assert torch.equal(decode_ternary(coded, [rows, d]), codes * scale)
+        coded = encode_codes(codes, encoding)
+        if isinstance(coded, Gaps):
+            assert encoding == 'zstd'
+            values = decode_sparse(coded, scale, [rows, d])
+        else:
+            values = decode_ternary(CodedWeight(coded, scale), [rows, d])
+        assert torch.equal(values, codes * scale[:, None])
 
 
 @laws
@@ -189,10 +194,10 @@ def test_sparse_codes_come_near_their_entropy(zeros):
     torch.manual_seed(0)
     codes = torch.randint(0, 2, (1_000_000, )) * 2 - 1
     codes[torch.rand(len(codes)) < zeros] = 0
-    packed = encode_ternary(codes[None], torch.ones(1, 1), 'zstd').codes
-    gaps = shorter_gaps(codes, len(packed))
+    gaps = encode_codes(codes)
     bound = entropy(codes) * len(codes) / 8
-    assert bound < gaps.nbytes < 1.02 * bound < 1.02 * len(packed)
+    assert isinstance(gaps, Gaps)
+    assert bound < gaps.nbytes < 1.02 * bound
     assert shorter_gaps(codes, gaps.nbytes) is None
 
 
@@ -200,7 +205,7 @@ def test_sparse_codes_come_near_their_entropy(zeros):
 def test_other_codes_are_not_gaps(zeros):
     codes = torch.ones(100_000)
     codes[torch.rand(len(codes)) < zeros] = 0
-    assert shorter_gaps(codes, 25_000) is None
+    assert isinstance(encode_codes(codes), torch.Tensor)
 
 
 def test_a_sparse_layer_comes_back_to_the_bit(tmp_path):
