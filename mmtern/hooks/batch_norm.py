@@ -6,7 +6,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .checks import check_alone, is_count
+from ..checks import is_count
+from .surroundings import check_alone
 
 
 @HOOKS.register_module()

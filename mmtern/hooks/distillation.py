@@ -10,10 +10,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
 
+from ..checks import is_number
 from ..convert import ternary_layers
-from .checks import check_alone, is_number
 from .schedule import unwrapped_ternary_layers
-from .surroundings import forward_mode
+from .surroundings import check_alone, forward_mode
 
 EPSILON = 1e-6
 

@@ -7,11 +7,11 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..checks import is_count, is_number
 from ..layers import TernaryWeight
 from ..ops import cosine_distance
-from .checks import check_alone, is_count, is_number
 from .schedule import to_iterations, unwrapped_ternary_layers
-from .surroundings import forward_mode
+from .surroundings import check_alone, forward_mode
 
 SHAPES = ('linear', 'constant')
 

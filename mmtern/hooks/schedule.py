@@ -6,10 +6,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..checks import is_count, is_number
 from ..convert import ternary_layers
 from ..layers import TernaryWeight
-from .checks import check_alone, is_count, is_number
-from .surroundings import refuse_sharded, warn_of_averaging
+from .surroundings import check_alone, refuse_sharded, warn_of_averaging
 from .updates import UpdateRescaling
 
 

@@ -1,13 +1,26 @@
-"""What a run may put around ternary layers."""
+"""What a run may put around ternary layers and beside a hook."""
 import logging
 
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import nn
 
 # By name: importing the classes needs torch built with distributed, or
 # DeepSpeed installed.
 SHARDED = ('FullyShardedDataParallel', 'FSDPModule', 'DeepSpeedEngine')
+
+
+def check_alone(runner: Runner, hook: Hook) -> None:
+    """Two hooks of one kind would overwrite each other's phases.
+
+    Raises:
+        ValueError: If the runner has more than one.
+    """
+    name = type(hook).__name__
+    count = sum(type(other).__name__ == name for other in runner.hooks)
+    if count > 1:
+        raise ValueError(f'custom_hooks must hold {name} once, but it holds '
+                         f'{count} whose phases overlap')
 
 
 def refuse_sharded(model: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """What a user can choose about ternary weights, checked at construction."""
 from dataclasses import dataclass
 
+from ..checks import is_number
 from ..ops import SCALES, check_min_sparsity
 
 THRESHOLDS = ('mean', 'exact', 'max')
@@ -110,5 +111,5 @@ def _check_choice(name: str, value: str, accepted: tuple) -> None:
 
 
 def _check_number(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f'{name} must be a number, but got {value!r}')
+    if not is_number(value):
+        raise ValueError(f'{name} must be a finite number, but got {value!r}')

@@ -5,6 +5,8 @@ from typing import List, Sequence
 import torch
 from torch import Tensor
 
+from ..checks import is_number
+
 # Thresholds for Gaussian weights, in standard deviations. The first gives the
 # best cosine, 0.8999 with 46 % zeros; the last keeps one weight in 2e6.
 THRESHOLDS = torch.linspace(
@@ -19,10 +21,7 @@ WORTH = THRESHOLDS / INNER - 1 / (2 * KEPT)
 
 def check_model_sparsity(model_sparsity: float) -> None:
     """Raise ``ValueError`` unless 0 <= ``model_sparsity`` < 1."""
-    is_number = (
-        isinstance(model_sparsity, (int, float))
-        and not isinstance(model_sparsity, bool))
-    if not (is_number and 0.0 <= model_sparsity < 1.0):
+    if not (is_number(model_sparsity) and 0.0 <= model_sparsity < 1.0):
         raise ValueError('model_sparsity must be a number in [0, 1), the '
                          'share of zeros over all ternary weights, but got '
                          f'{model_sparsity!r}')

@@ -25,6 +25,8 @@ from ..toy import ToyModel, toy_runner
     (TernarySettings, dict(floor=-0.1), r'floor.*\[0, 1\].*-0.1'),
     (TernarySettings, dict(rescale='step'), "rescale.*update.*'step'"),
     (TernarySettings, dict(reference_rms=-1), 'reference_rms.*at least 0.*-1'),
+    (TernarySettings, dict(reference_rms=math.inf),
+     'reference_rms must be a finite number.*inf'),
     (TernarySettings, dict(min_sparsity=None), 'min_sparsity.*number.*None'),
     (TernarySettings, dict(scale=2), "scale.*'norm'.*2"),
 ])
