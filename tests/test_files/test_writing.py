@@ -1,0 +1,86 @@
+"""What is refused before a file is written, and what a failed write
+leaves."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mmtern.files import read_packed
+from mmtern.files.atomic import write_atomically
+from tests.test_files.samples import save_toy, toy_model
+
+
+@pytest.mark.parametrize('option, value', [('encoding', 'zip'),
+                                           ('dtype', 'int8'),
+                                           ('predictions', 'int4')])
+def test_unknown_options(tmp_path, option, value):
+    with pytest.raises(ValueError, match=f'{option} must be one of'):
+        save_toy(tmp_path / 'a.safetensors', **{option: value})
+
+
+def test_only_models_worth_a_file_are_taken(tmp_path):
+    with pytest.raises(ValueError, match='no ternary layers'):
+        save_toy(tmp_path / 'a.safetensors', toy_model(ternary=False))
+    with pytest.raises(ValueError, match='.safetensors'):
+        save_toy(tmp_path / 'a.pth')
+    model = toy_model()
+    model.neck.weight.data[0] = float('nan')
+    with pytest.raises(ValueError, match='neck.weight holds values'):
+        save_toy(tmp_path / 'a.safetensors', model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_file_is_replaced_only_by_force(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    path.write_text('precious')
+    with pytest.raises(FileExistsError, match='left as it is'):
+        save_toy(path)
+    assert path.read_text() == 'precious'
+    save_toy(path, force=True)
+    read_packed(str(path))
+    with pytest.raises(FileNotFoundError, match='folder'):
+        save_toy(tmp_path / 'no' / 'a.safetensors')
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(
+        tmp_path, monkeypatch):
+    path = tmp_path / 'a.safetensors'
+    path.write_text('precious')
+
+    def full_disk(_):
+        raise OSError('no space left')
+
+    monkeypatch.setattr(os, 'fsync', full_disk)
+    with pytest.raises(OSError, match='no space'):
+        write_atomically(str(path), b'new', force=True)
+    assert path.read_text() == 'precious'
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='needs SIGKILL')
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+    path = tmp_path / 'a.bin'
+    path.write_bytes(b'0' * 1_000_000)
+    code = ('import sys; sys.path.insert(0, sys.argv[2])\n'
+            'from atomic import write_atomically\n'
+            'print("ready", flush=True)\n'
+            'while True:\n'
+            '    for c in b"123456789":\n'
+            '        write_atomically(sys.argv[1], bytes([c]) * 1_000_000, '
+            'force=True)\n')
+    folder = os.path.dirname(sys.modules[write_atomically.__module__].__file__)
+    for delay in (0.001, 0.004, 0.009, 0.02, 0.05):
+        writer = subprocess.Popen(
+            [sys.executable, '-c', code,
+             str(path), folder],
+            stdout=subprocess.PIPE)
+        writer.stdout.readline()
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        data = path.read_bytes()
+        assert len(data) == 1_000_000 and len(set(data)) == 1
