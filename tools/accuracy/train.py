@@ -4,7 +4,7 @@ import os.path as osp
 import subprocess
 import time
 from dataclasses import asdict
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.config import Config
@@ -12,8 +12,8 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmtern
 from mmtern import TernaryScheduleHook
+from mmtern.convert import ternary_from_config
 from mmtern.launch import use_amp
-from mmtern.layers import TernarySettings
 from mmtern.measure import summarize
 from .methods import Method
 from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, ZEROS_PER, Run
@@ -57,11 +57,9 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
         cfg.train_cfg.val_interval = _approach_epochs(method)
     if method.options:
         cfg.merge_from_dict(method.options)
-    if method.ternary is None:
+    ternary = _ternary_keys(run)
+    if ternary is None:
         return cfg
-    ternary = dict(method.ternary, **SCOPES[run.scope])
-    if run.min_sparsity:
-        ternary[ZEROS_PER[run.zeros_per]] = run.min_sparsity
     cfg.model.update(
         type='TernDetector', wrapped=DETECTORS[run.detector], ternary=ternary)
     cfg.custom_hooks = [
@@ -79,6 +77,16 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
                 **method.distillation))
     cfg.custom_hooks += method.hooks
     return cfg
+
+
+def _ternary_keys(run: Run) -> Optional[dict]:
+    """Keys of ``ternary=dict(...)``; None for a float run."""
+    if run.settings.ternary is None:
+        return None
+    ternary = dict(run.settings.ternary, **SCOPES[run.scope])
+    if run.min_sparsity:
+        ternary[ZEROS_PER[run.zeros_per]] = run.min_sparsity
+    return ternary
 
 
 def _approach_epochs(method: Method) -> int:
@@ -148,7 +156,7 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
         },
         val_AP=_percent(validation, 'mAP'),
         seconds=round(time.time() - started),
-        settings=_settings(run.settings),
+        settings=_settings(run),
         **asdict(BUDGETS[run.budget]),
         device=_device(),
         commit=_commit(),
@@ -162,12 +170,14 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
     return line
 
 
-def _settings(method: Method) -> dict:
-    """The method with the values that its defaults had in this run."""
-    settings = asdict(method)
-    if method.ternary is not None:
-        settings['ternary'] = asdict(TernarySettings(**method.ternary))
-        schedule = TernaryScheduleHook(**method.schedule)
+def _settings(run: Run) -> dict:
+    """The run's method with the values that its defaults had."""
+    settings = asdict(run.settings)
+    ternary = _ternary_keys(run)
+    if ternary is not None:
+        scope, how = ternary_from_config(ternary)
+        settings['ternary'] = dict(asdict(scope), **asdict(how))
+        schedule = TernaryScheduleHook(**run.settings.schedule)
         settings['schedule'] = {
             name: getattr(schedule, name)
             for name in ('begin', 'temperature')
