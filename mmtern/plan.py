@@ -11,8 +11,8 @@ from torch import nn
 
 from .convert import (ConversionReport, Scope, convert, survey,
                       ternary_from_config, ternary_layers)
+from .wrappers import WRAPPERS
 
-WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
 OUTSIDE = 'outside the wrapper'
 
 
