@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .compression import OVERHEAD, compress, decompress
 from .errors import TernaryFileError
+from .gaps import to_tensor
 
 DTYPES = {
     'float16': torch.float16,
@@ -49,9 +50,7 @@ def encode_planes(tensor: Tensor) -> Optional[Planes]:
     data = b''.join(planes)
     if len(data) + OVERHEAD > bytes_.numel():
         return None
-    return Planes(
-        torch.frombuffer(bytearray(data), dtype=torch.uint8),
-        [len(plane) for plane in planes], dtype)
+    return Planes(to_tensor(data), [len(plane) for plane in planes], dtype)
 
 
 def decode_planes(planes: Planes, shape: Sequence[int]) -> Tensor:
@@ -72,9 +71,8 @@ def decode_planes(planes: Planes, shape: Sequence[int]) -> Tensor:
     if not fit or sum(sizes) != len(data):
         raise TernaryFileError('its planes do not fit its dtype')
     columns = [
-        torch.frombuffer(
-            bytearray(decompress(plane.numpy().tobytes(), count)),
-            dtype=torch.uint8) for plane in data.split(sizes)
+        to_tensor(decompress(plane.numpy().tobytes(), count))
+        for plane in data.split(sizes)
     ]
     bytes_ = torch.stack(columns, dim=1).contiguous()
     return bytes_.view(-1).view(DTYPES[dtype]).view(*shape)
