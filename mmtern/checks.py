@@ -11,3 +11,10 @@ def is_number(value: object) -> bool:
 def is_count(value: object) -> bool:
     """Whether ``value`` is a whole number >= 0."""
     return isinstance(value, int) and is_number(value) and value >= 0
+
+
+def check_sparsity(name: str, value: object) -> None:
+    """Raise ``ValueError`` unless ``value`` is a share of zeros, in [0, 1)."""
+    if not (is_number(value) and 0.0 <= value < 1.0):
+        raise ValueError(f'{name} must be a number in [0, 1), the least share '
+                         f'of zeros, but got {value!r}')

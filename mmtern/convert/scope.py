@@ -7,7 +7,7 @@ from typing import Optional, Sequence
 from mmcv.cnn.bricks import wrappers
 from torch import nn
 
-from ..ops import check_model_sparsity
+from ..checks import check_sparsity
 
 # What the last layers of mmdet's heads are named after, at the end of a name
 # like retina_cls, fc_reg, multi_level_conv_obj.0 or cls_branches.3, but not
@@ -64,7 +64,7 @@ class Scope:
     model_sparsity: float = 0.0
 
     def __post_init__(self) -> None:
-        check_model_sparsity(self.model_sparsity)
+        check_sparsity('model_sparsity', self.model_sparsity)
         for name in ('include', 'exclude'):
             patterns = getattr(self, name)
             if isinstance(patterns, str):

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..ops import pack_codes, packed_size, unpack_codes
 from .compression import compress, decompress
 from .errors import TernaryFileError
-from .gaps import Gaps, decode_gaps, shorter_gaps, to_tensor
+from .gaps import Gaps, decode_gaps, shorter_gaps
 
 # Between a state-dict key and what is stored for it; no key holds a colon.
 CODES, SCALE, PLANES = ':codes', ':scale', ':planes'
@@ -41,8 +41,7 @@ def encode_codes(codes: Tensor, encoding: str = 'zstd') -> Union[Tensor, Gaps]:
         uint8; of 'zstd' the gaps between those that are not zero where these
         take less. Both tell their ``nbytes``.
     """
-    packed = pack_codes(codes).cpu().numpy().tobytes()
-    coded = to_tensor(compress(packed, encoding))
+    coded = compress(pack_codes(codes).cpu(), encoding)
     gaps = shorter_gaps(codes, coded.nbytes) if encoding == 'zstd' else None
     return coded if gaps is None else gaps
 
@@ -54,9 +53,9 @@ def decode_ternary(coded: CodedWeight, shape: Sequence[int]) -> Tensor:
         TernaryFileError: If bytes, shape and scales do not fit together.
     """
     count = _check(coded, shape)
-    packed = decompress(_to_bytes(coded.codes), packed_size(count))
+    packed = decompress(coded.codes, packed_size(count))
     try:
-        codes = unpack_codes(to_tensor(packed), count)
+        codes = unpack_codes(packed, count)
     except ValueError as error:
         raise TernaryFileError(str(error)) from None
     return _scaled(codes, coded.scale, shape)
@@ -80,8 +79,8 @@ def encode_int8(weight: Tensor, encoding: str) -> CodedWeight:
     scale = rows.abs().amax(1, keepdim=True) / INT8_MAX
     codes = torch.where(scale > 0, rows / scale, 0.0).round_()
     codes = codes.clamp_(-INT8_MAX, INT8_MAX).to(torch.int8)
-    data = compress(codes.numpy().tobytes(), encoding)
-    return CodedWeight(to_tensor(data), scale.flatten())
+    data = compress(codes.flatten().view(torch.uint8), encoding)
+    return CodedWeight(data, scale.flatten())
 
 
 def decode_int8(coded: CodedWeight, shape: Sequence[int]) -> Tensor:
@@ -91,7 +90,7 @@ def decode_int8(coded: CodedWeight, shape: Sequence[int]) -> Tensor:
         TernaryFileError: If bytes, shape and scales do not fit together.
     """
     count = _check(coded, shape)
-    codes = to_tensor(decompress(_to_bytes(coded.codes), count))
+    codes = decompress(coded.codes, count)
     return _scaled(codes.view(torch.int8), coded.scale, shape)
 
 
@@ -113,7 +112,3 @@ def _check_scale(scale: Tensor, shape: Sequence[int]) -> None:
 def _scaled(codes: Tensor, scale: Tensor, shape: Sequence[int]) -> Tensor:
     values = codes.view(len(scale), -1).float()
     return values.mul_(scale[:, None]).view(*shape)
-
-
-def _to_bytes(codes: Tensor) -> bytes:
-    return codes.numpy().tobytes()

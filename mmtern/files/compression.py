@@ -1,5 +1,8 @@
 """zstd over packed codes, with an output no larger than expected."""
+import numpy as np
+import torch
 import zstandard
+from torch import Tensor
 
 from .errors import TernaryFileError
 
@@ -21,9 +24,16 @@ _PARAMETERS = dict(
 MAX_RATIO = 16
 
 
-def compress(data: bytes, encoding: str = 'zstd') -> bytes:
+def compress(data: Tensor, encoding: str = 'zstd') -> Tensor:
     """One zstd frame that states its content's size, or ``data`` itself
     where that is shorter or the encoding is '2bit'.
+
+    Args:
+        data (Tensor): Shape (bytes, ), uint8, on the CPU.
+        encoding (str): One of ``ENCODINGS``.
+
+    Returns:
+        Tensor: As ``data``.
 
     Raises:
         ValueError: For an unknown encoding.
@@ -35,17 +45,21 @@ def compress(data: bytes, encoding: str = 'zstd') -> bytes:
         return data
     frame = zstandard.ZstdCompressor(
         compression_params=zstandard.ZstdCompressionParameters(
-            write_content_size=1, **_PARAMETERS)).compress(data)
+            write_content_size=1, **_PARAMETERS)).compress(data.numpy())
     useful = len(frame) < len(data) <= MAX_RATIO * len(frame)
-    return frame if useful else data
+    return _tensor(frame) if useful else data
 
 
-def decompress(data: bytes, size: int) -> bytes:
-    """Inverse of :func:`compress`; allocates at most ``size`` bytes.
+def decompress(data: Tensor, size: int) -> Tensor:
+    """Inverse of :func:`compress`; allocates at most ``size`` bytes, twice.
 
     Args:
-        data (bytes): Exactly one frame, or as many bytes as ``size``.
+        data (Tensor): Shape (bytes, ), uint8, on the CPU; exactly one frame,
+            or as many bytes as ``size``.
         size (int): Size of the content.
+
+    Returns:
+        Tensor: Shape (size, ), uint8; ``data`` itself where it is no frame.
 
     Raises:
         TernaryFileError: If the content does not have this size, or the
@@ -55,13 +69,19 @@ def decompress(data: bytes, size: int) -> bytes:
         return data
     if size > MAX_RATIO * len(data):
         raise TernaryFileError(f'{len(data)} bytes cannot hold {size}')
+    frame = data.numpy()
     try:
         # The frame's own word is what the library allocates.
-        declared = zstandard.frame_content_size(data)
+        declared = zstandard.frame_content_size(frame)
         if declared == size:
-            return zstandard.ZstdDecompressor().decompress(
-                data, allow_extra_data=False)
+            return _tensor(zstandard.ZstdDecompressor().decompress(
+                frame, allow_extra_data=False))
     except zstandard.ZstdError:
         raise TernaryFileError('a zstd frame is damaged') from None
     raise TernaryFileError(
         f'a zstd frame declares {declared} bytes in place of {size}')
+
+
+def _tensor(data: bytes) -> Tensor:
+    # A copy: tensors are writable, bytes are not.
+    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())

@@ -70,8 +70,7 @@ def encode_gaps(codes: Tensor) -> Gaps:
     stream = torch.full((size, ), ESCAPE, dtype=torch.uint8, device='cpu')
     stream[ends - 1] = (zeros % ESCAPE).to(torch.uint8)
     signs = np.packbits((flat[places] < 0).numpy(), bitorder='little')
-    gaps = compress(stream.numpy().tobytes())
-    return Gaps(to_tensor(gaps), torch.from_numpy(signs), size)
+    return Gaps(compress(stream), torch.from_numpy(signs), size)
 
 
 def decode_gaps(coded: Gaps, shape: Sequence[int]) -> Tensor:
@@ -90,7 +89,7 @@ def decode_gaps(coded: Gaps, shape: Sequence[int]) -> Tensor:
     if not _fits(coded, count):
         raise TernaryFileError(f'{coded.nbytes} bytes cannot hold {count} '
                                'weights')
-    stream = to_tensor(decompress(gaps.numpy().tobytes(), size))
+    stream = decompress(gaps, size)
     ends = stream != ESCAPE
     places = (stream.long() + ends).cumsum(0)[ends] - 1
     kept = len(places) - 1
@@ -106,9 +105,3 @@ def decode_gaps(coded: Gaps, shape: Sequence[int]) -> Tensor:
 
 def _fits(gaps: Gaps, count: int) -> bool:
     return count <= MAX_WEIGHTS * gaps.nbytes
-
-
-def to_tensor(data: bytes) -> Tensor:
-    """Bytes as a row of uint8."""
-    # torch.frombuffer takes no empty buffer.
-    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())

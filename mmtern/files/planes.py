@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .compression import OVERHEAD, compress, decompress
 from .errors import TernaryFileError
-from .gaps import to_tensor
 
 DTYPES = {
     'float16': torch.float16,
@@ -44,13 +43,12 @@ def encode_planes(tensor: Tensor) -> Optional[Planes]:
     size = tensor.element_size()
     bytes_ = tensor.detach().cpu().contiguous().view(torch.uint8)
     planes = [
-        compress(plane.numpy().tobytes())
-        for plane in bytes_.view(-1, size).T.contiguous()
+        compress(plane) for plane in bytes_.view(-1, size).T.contiguous()
     ]
-    data = b''.join(planes)
+    data = torch.cat(planes)
     if len(data) + OVERHEAD > bytes_.numel():
         return None
-    return Planes(to_tensor(data), [len(plane) for plane in planes], dtype)
+    return Planes(data, [len(plane) for plane in planes], dtype)
 
 
 def decode_planes(planes: Planes, shape: Sequence[int]) -> Tensor:
@@ -70,9 +68,6 @@ def decode_planes(planes: Planes, shape: Sequence[int]) -> Tensor:
         type(size) is int and size >= 0 for size in sizes)
     if not fit or sum(sizes) != len(data):
         raise TernaryFileError('its planes do not fit its dtype')
-    columns = [
-        to_tensor(decompress(plane.numpy().tobytes(), count))
-        for plane in data.split(sizes)
-    ]
+    columns = [decompress(plane, count) for plane in data.split(sizes)]
     bytes_ = torch.stack(columns, dim=1).contiguous()
     return bytes_.view(-1).view(DTYPES[dtype]).view(*shape)

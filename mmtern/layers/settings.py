@@ -1,8 +1,8 @@
 """What a user can choose about ternary weights, checked at construction."""
 from dataclasses import dataclass
 
-from ..checks import is_number
-from ..ops import SCALES, check_min_sparsity
+from ..checks import check_sparsity, is_number
+from ..ops import SCALES
 
 THRESHOLDS = ('mean', 'exact', 'max')
 FORWARDS = ('hard', 'soft')
@@ -68,8 +68,7 @@ class TernarySettings:
         _check_choice('scale', self.scale, SCALES + LEARNED_SCALES)
         _check_choice('forward', self.forward, FORWARDS)
         _check_choice('rescale', self.rescale, RESCALES)
-        _check_number('min_sparsity', self.min_sparsity)
-        check_min_sparsity(self.min_sparsity)
+        check_sparsity('min_sparsity', self.min_sparsity)
         _check_number('reference_rms', self.reference_rms)
         if not self.reference_rms >= 0:
             raise ValueError('reference_rms must be at least 0, but got '

@@ -1,5 +1,5 @@
 """The maths of ternary weights: pure functions on tensors."""
-from .allocation import allocate_zeros, check_model_sparsity
+from .allocation import allocate_zeros
 from .binned import binned_threshold
 from .compact import CompactWeight, compact_conv2d, compact_linear
 from .entropy import entropy, largest_entropy
@@ -14,18 +14,18 @@ from .regularizer import cosine_distance
 from .rows import empty_as, float_rows, in_layout_of, row_blocks, rows_of
 from .scratch import codes_memory
 from .ternarize import Rescale, learned_scale, straight_through
-from .threshold import (check_min_sparsity, exact_threshold, max_threshold,
-                        mean_threshold, sparsity_threshold)
+from .threshold import (exact_threshold, max_threshold, mean_threshold,
+                        sparsity_threshold)
 
 __all__ = [
     'BITS_PER_CODE', 'CODES_PER_BYTE', 'CompactWeight', 'Projection',
     'Rescale', 'SCALES', 'ThresholdRule', 'allocate_zeros', 'binned_threshold',
-    'check_min_sparsity', 'check_model_sparsity', 'codes_memory',
-    'compact_conv2d', 'compact_linear', 'cosine_distance', 'empty_as',
-    'entropy', 'exact_threshold', 'fixed_point_threshold', 'float_rows',
-    'in_layout_of', 'keep_ternary_scale', 'largest_entropy', 'learned_scale',
-    'max_threshold', 'mean_threshold', 'pack_codes', 'packed_size', 'project',
-    'rescale_factor', 'rescale_gradient_', 'rescale_update_', 'row_blocks',
-    'rows_of', 'sigmoid_bump', 'soft_ternary', 'soft_ternary_slope',
-    'sparsity_threshold', 'straight_through', 'ternary_codes', 'unpack_codes'
+    'codes_memory', 'compact_conv2d', 'compact_linear', 'cosine_distance',
+    'empty_as', 'entropy', 'exact_threshold', 'fixed_point_threshold',
+    'float_rows', 'in_layout_of', 'keep_ternary_scale', 'largest_entropy',
+    'learned_scale', 'max_threshold', 'mean_threshold', 'pack_codes',
+    'packed_size', 'project', 'rescale_factor', 'rescale_gradient_',
+    'rescale_update_', 'row_blocks', 'rows_of', 'sigmoid_bump', 'soft_ternary',
+    'soft_ternary_slope', 'sparsity_threshold', 'straight_through',
+    'ternary_codes', 'unpack_codes'
 ]

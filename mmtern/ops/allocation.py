@@ -5,7 +5,7 @@ from typing import List, Sequence
 import torch
 from torch import Tensor
 
-from ..checks import is_number
+from ..checks import check_sparsity
 
 # Thresholds for Gaussian weights, in standard deviations. The first gives the
 # best cosine, 0.8999 with 46 % zeros; the last keeps one weight in 2e6.
@@ -17,14 +17,6 @@ INNER = math.sqrt(2 / math.pi) * (-THRESHOLDS**2 / 2).exp()
 # d log(cos) / d kept for cos = INNER / sqrt(KEPT): what the next weight is
 # worth. It rises with the threshold, from 0.
 WORTH = THRESHOLDS / INNER - 1 / (2 * KEPT)
-
-
-def check_model_sparsity(model_sparsity: float) -> None:
-    """Raise ``ValueError`` unless 0 <= ``model_sparsity`` < 1."""
-    if not (is_number(model_sparsity) and 0.0 <= model_sparsity < 1.0):
-        raise ValueError('model_sparsity must be a number in [0, 1), the '
-                         'share of zeros over all ternary weights, but got '
-                         f'{model_sparsity!r}')
 
 
 def allocate_zeros(sizes: Sequence[int], model_sparsity: float) -> List[float]:
@@ -51,7 +43,7 @@ def allocate_zeros(sizes: Sequence[int], model_sparsity: float) -> List[float]:
     Raises:
         ValueError: If ``model_sparsity`` is out of range.
     """
-    check_model_sparsity(model_sparsity)
+    check_sparsity('model_sparsity', model_sparsity)
     if model_sparsity <= 1 - KEPT[0]:
         return [model_sparsity] * len(sizes)
     # A model may be built under another default device, meta for one.

@@ -2,8 +2,9 @@
 import torch
 from torch import Tensor
 
+from ..checks import check_sparsity
 from .rows import row_blocks
-from .threshold import check_min_sparsity, largest_count
+from .threshold import largest_count
 
 # Bits of the mantissa that tell bins apart: 8 bins an octave of magnitude.
 MANTISSA_BITS = 3
@@ -30,7 +31,7 @@ def binned_threshold(weight: Tensor, min_sparsity: float = 0.0) -> Tensor:
     Returns:
         Tensor: Shape (C_out, 1).
     """
-    check_min_sparsity(min_sparsity)
+    check_sparsity('min_sparsity', min_sparsity)
     threshold = weight.new_empty(len(weight), 1)
     for block in row_blocks(weight):
         threshold[block] = _binned_threshold(weight[block], min_sparsity)

@@ -11,16 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import check_sparsity
+
 # Below this a row is taken for an all-zero filter: dividing by it would
 # overflow float32.
 TINY = torch.finfo(torch.float32).tiny
-
-
-def check_min_sparsity(min_sparsity: float) -> None:
-    """Raise ``ValueError`` unless 0 <= ``min_sparsity`` < 1."""
-    if not 0.0 <= min_sparsity < 1.0:
-        raise ValueError(f'min_sparsity must lie in [0, 1), the share of '
-                         f'zeros in each filter, but got {min_sparsity}')
 
 
 def largest_count(d: int, min_sparsity: float) -> int:
@@ -50,7 +45,7 @@ def exact_threshold(weight: Tensor, min_sparsity: float = 0.0) -> Tensor:
         Tensor: Shape (C_out, 1): midway between the last magnitude kept and
         the first one dropped.
     """
-    check_min_sparsity(min_sparsity)
+    check_sparsity('min_sparsity', min_sparsity)
     magnitude = weight.abs().sort(dim=1, descending=True).values
     d = magnitude.shape[1]
     kept = magnitude[:, :largest_count(d, min_sparsity)]
@@ -82,7 +77,7 @@ def sparsity_threshold(weight: Tensor, min_sparsity: float) -> Tensor:
     """Threshold that leaves ``min_sparsity`` zeros a row, midway between the
     last magnitude kept and the first one dropped; equal ones are all kept, as
     in :func:`exact_threshold`. O(d)."""
-    check_min_sparsity(min_sparsity)
+    check_sparsity('min_sparsity', min_sparsity)
     d = weight.shape[1]
     dropped = d - largest_count(d, min_sparsity)
     magnitude = weight.abs()
