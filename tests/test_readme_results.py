@@ -11,7 +11,12 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / 'README.md').read_text()
 BUDGETS = {'24 + 36': 'real', '8 + 8': 'short'}
 DETECTORS = {'RetinaNet': 'retinanet', 'Faster R-CNN': 'faster_rcnn'}
-METHODS = {'float, same epochs': 'fp', 'TWN': 'twn'}
+METHODS = {
+    'float, same epochs': 'fp',
+    'TWN': 'twn',
+    'TTQ': 'ttq',
+    'soft forward': 'soft'
+}
 # Of the extra epochs; the real budget was run at one for each seed.
 RATE = {'short': 0.002}
 CHANGES = {
@@ -24,6 +29,8 @@ CHANGES = {
     'approach of 2 epochs, `loss_weight=1e-4`': 'approach-weak',
     "`scale='learned'`": 'scale-learned',
     '`EMAHook(momentum=0.01)`': 'averaging',
+    "`'exact'` and `'lsq'`": 'exact-threshold+scale-lsq',
+    'neck 1, head 2 epochs later': 'staged',
 }
 
 
@@ -49,7 +56,9 @@ def table(first_cell: str) -> list:
 
 
 def cells_of_methods() -> list:
-    """(what the result lines have, whether a difference, seeds, cell)."""
+    """(what the result lines have, whether a difference, seeds, cell); a
+    number in brackets behind a cell is that of its seeds, where it has not
+    those of its column."""
     header, *rows = table('test / val AP')
     found, detector = [], None
     for column, title in enumerate(header[1:], 1):
@@ -72,7 +81,8 @@ def cells_of_methods() -> list:
                     ablation='')
                 if budget in RATE:
                     wanted['lr'] = RATE[budget]
-                found.append((wanted, 'over TWN' in first, seeds, cell))
+                cell, own = re.fullmatch(r'(.*?)(?: \((\d)\))?', cell).groups()
+                found.append((wanted, 'over TWN' in first, own or seeds, cell))
     return found
 
 
@@ -88,8 +98,12 @@ def test_methods(wanted, is_gain, seeds, cell, accuracy):
     results, summary = accuracy.results, accuracy.summary
 
     def over_twn(key):
-        return lambda line: line[key] - results.rival_of(
-            line, accuracy.lines, 'twn')[key]
+
+        def value(line):
+            rival = results.rival_of(line, accuracy.lines, 'twn')
+            return None if rival is None else line[key] - rival[key]
+
+        return value
 
     group = matching(accuracy, wanted)
     value = over_twn if is_gain else itemgetter

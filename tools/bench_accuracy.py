@@ -2,8 +2,8 @@
 float checkpoint and has the same extra epochs.
 
 Finished runs are skipped, a killed run resumes, a failed one becomes a row
-with its error. Result lines go to tools/results/SUITE.jsonl, table and plot
-beside them.
+with its error. Result lines go to tools/results/SUITE.jsonl, table and
+plots beside them.
 """
 import argparse
 import multiprocessing
@@ -15,8 +15,9 @@ from dataclasses import asdict
 from accuracy.methods import ABLATIONS, MAIN_METHODS, METHODS, ablation
 from accuracy.plan import (BUDGETS, DETECTORS, SCOPES, SUITES, ZEROS_PER, Run,
                            plan)
-from accuracy.results import append_line, is_finished, read_lines
-from accuracy.summary import draw, markdown_table
+from accuracy.plot import draw
+from accuracy.results import append_line, is_finished, read_lines, run_of
+from accuracy.summary import markdown_table
 
 from mmtern.launch import fail
 
@@ -71,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--redraw',
         action='store_true',
-        help='only make table and plot anew from the result lines')
+        help='only make table and plots anew from the result lines')
     return parser.parse_args()
 
 
@@ -89,12 +90,18 @@ def _run_and_append(run: Run, folder: str, path: str) -> None:
 
 
 def write_summary(path: str) -> None:
-    """Table and plot beside the result lines."""
+    """Table and plots beside the result lines: of the methods, and of what
+    was changed in mmtern."""
     lines = read_lines(path)
     with open(path.replace('.jsonl', '.md'), 'w') as file:
         file.write(markdown_table(lines))
-    if any('error' not in line for line in lines):
-        draw(lines, path.replace('.jsonl', '.png'))
+    lines = [line for line in lines if 'error' not in line]
+    methods = [line for line in lines if not run_of(line).ablation]
+    changes = [line for line in lines if run_of(line).method == 'mmtern']
+    if methods:
+        draw(methods, path.replace('.jsonl', '.png'))
+    if len(methods) < len(lines):
+        draw(changes, path.replace('.jsonl', '_ablations.png'))
 
 
 def main() -> None:

@@ -48,7 +48,8 @@ def test_two_images_one_iteration(tmp_path):
     assert table.startswith('**RetinaNet, 1 float + 1 epochs')
     for setting in ('fp', 'mmtern', 'mmtern, plain-ste+distillation-head'):
         assert f'| {setting}, lr 0.001 | 1 |' in table
-    assert (tmp_path / 'results' / 'smoke.png').stat().st_size > 1000
+    for name in ('smoke.png', 'smoke_ablations.png'):
+        assert (tmp_path / 'results' / name).stat().st_size > 1000
     # What was tested is what a user gets, the last checkpoint.
     (work_dir, ) = (tmp_path / 'work' / 'smoke').glob('retinanet_mmtern_*')
     logs = ''.join(path.read_text() for path in work_dir.rglob('*.log'))

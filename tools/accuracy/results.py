@@ -51,11 +51,16 @@ class Panel(NamedTuple):
 
     @property
     def title(self) -> str:
-        title = (f'{DETECTORS[self.detector]}, {self.float_epochs} float + '
-                 f'{self.extra_epochs} epochs ({self.budget})')
+        return f'{DETECTORS[self.detector]}, {self.conditions}'
+
+    @property
+    def conditions(self) -> str:
+        """What all runs share but for the detector."""
+        text = (f'{self.float_epochs} float + {self.extra_epochs} epochs '
+                f'({self.budget})')
         if self.min_sparsity:
-            title += f', at least {self.min_sparsity:.0%} zeros'
-        return title
+            text += f', at least {self.min_sparsity:.0%} zeros'
+        return text
 
 
 class Row(NamedTuple):

@@ -1,12 +1,9 @@
-"""The accuracy benchmark's table and plot."""
+"""The accuracy benchmark's table."""
 from operator import itemgetter
 from statistics import mean, stdev
 from typing import List, Optional
 
 from .results import Line, Row, by_seed, panels, rival_of, run_of
-
-COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red'}
-ABLATION_COLOR = 'tab:orange'
 
 
 def spread(values: List[float]) -> str:
@@ -80,46 +77,3 @@ def _cells(row: Row, group: List[Line], lines: List[Line]) -> List[str]:
     used = {run_of(line).amp for line in group}
     names = {False: 'float32', True: 'bfloat16'}
     return cells + [', '.join(names[amp] for amp in sorted(used))]
-
-
-def draw(lines: List[Line], path: str) -> None:
-    """AP of every setting as points over seeds, one plot a panel; a panel of
-    a single setting compares nothing and is left to the table."""
-    import matplotlib
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-    found = panels(lines)
-    found = {k: v for k, v in found.items() if len(v) > 1} or found
-    heights = [1.5 + len(rows) for rows in found.values()]
-    figure, axes = plt.subplots(
-        len(found),
-        figsize=(9, 0.27 * sum(heights)),
-        height_ratios=heights,
-        layout='constrained',
-        squeeze=False)
-    for axis, (panel, rows) in zip(axes.flat, found.items()):
-        points = {
-            row: by_seed(group, itemgetter('AP'))
-            for row, group in rows.items()
-        }
-        ordered = sorted(points, key=lambda row: mean(points[row]))
-        for y, row in enumerate(ordered):
-            color = (
-                ABLATION_COLOR if row.is_ablation else COLORS.get(
-                    row.setting, 'tab:blue'))
-            axis.plot(
-                points[row], [y] * len(points[row]),
-                'o',
-                color=color,
-                alpha=0.6)
-            axis.plot(mean(points[row]), y, '|', color=color, ms=12, mew=2)
-        axis.set_yticks(range(len(ordered)), [row.title for row in ordered])
-        axis.set_title(
-            f'{panel.title}: test AP (%)',
-            loc='right',
-            fontsize=10,
-            weight='bold')
-        axis.set_ylim(-0.7, len(rows) - 0.3)
-        axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -1,0 +1,85 @@
+"""The accuracy benchmark's plot: a column a detector, a panel a budget."""
+from itertools import groupby
+from operator import itemgetter
+from statistics import mean
+from typing import Dict, List
+
+from .plan import DETECTORS
+from .results import Line, Panel, Row, by_seed, panels
+
+COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red'}
+ABLATION_COLOR = 'tab:orange'
+# A panel's title and margins, in rows.
+TITLE = 1.5
+# Inches: a row's height, an axis' width, a letter of a row's title.
+ROW, AXIS, LETTER = 0.25, 4.0, 0.078
+
+Points = Dict[Row, List[float]]
+
+
+def draw(lines: List[Line], path: str) -> None:
+    """Test AP of every setting as points over seeds, means as bars.
+
+    All panels of a detector share one scale, so that a difference looks as
+    large as it is. A panel of a single setting compares nothing and is left
+    to the table.
+
+    Args:
+        lines (list[dict]): Result lines, at least one without an error.
+        path (str): Of the picture.
+    """
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    found = panels(lines)
+    found = {k: v for k, v in found.items() if len(v) > 1} or found
+    columns = [
+        list(column) for _, column in groupby(
+            found.items(), key=lambda item: item[0].detector)
+    ]
+    heights = [[TITLE + len(rows) for _, rows in x] for x in columns]
+    height = max(map(sum, heights))
+    widths = [
+        AXIS + LETTER * max(len(row.title) for _, rows in x for row in rows)
+        for x in columns
+    ]
+    figure = plt.figure(
+        figsize=(sum(widths), ROW * (height + TITLE)), layout='constrained')
+    parts = figure.subfigures(
+        1, len(columns), squeeze=False, width_ratios=widths)[0]
+    for part, column, own in zip(parts, columns, heights):
+        # The shorter columns end in an empty panel.
+        rest = [height - sum(own)] if sum(own) < height else []
+        axes = part.subplots(
+            len(own + rest),
+            height_ratios=own + rest,
+            sharex=True,
+            squeeze=False)[:, 0]
+        for axis, (panel, rows) in zip(axes, column):
+            points = {
+                row: by_seed(group, itemgetter('AP'))
+                for row, group in rows.items()
+            }
+            _draw_panel(axis, panel, points)
+        for axis in axes[len(own):]:
+            axis.set_visible(False)
+        axes[len(own) - 1].tick_params(labelbottom=True)
+        name = DETECTORS[column[0][0].detector]
+        part.suptitle(f'{name}: test AP (%)', weight='bold')
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _draw_panel(axis, panel: Panel, points: Points) -> None:
+    ordered = sorted(points, key=lambda row: mean(points[row]))
+    for y, row in enumerate(ordered):
+        values = points[row]
+        color = (
+            ABLATION_COLOR if row.is_ablation else COLORS.get(
+                row.setting, 'tab:blue'))
+        axis.plot(values, [y] * len(values), 'o', color=color, alpha=0.6)
+        axis.plot(mean(values), y, '|', color=color, ms=12, mew=2)
+    axis.set_yticks(range(len(ordered)), [row.title for row in ordered])
+    axis.set_ylim(-0.7, len(ordered) - 0.3)
+    axis.set_title(panel.conditions, loc='left', fontsize=10)
+    axis.grid(alpha=0.3)
