@@ -87,6 +87,7 @@ def cells_of_methods() -> list:
 
 
 def matching(accuracy, wanted: dict) -> list:
+    wanted = dict(wanted, scope='all')
     return [
         line for line in accuracy.lines if 'error' not in line
         and wanted.items() <= vars(accuracy.results.run_of(line)).items()
