@@ -99,12 +99,7 @@ def test_methods(wanted, is_gain, seeds, cell, accuracy):
     results, summary = accuracy.results, accuracy.summary
 
     def over_twn(key):
-
-        def value(line):
-            rival = results.rival_of(line, accuracy.lines, 'twn')
-            return None if rival is None else line[key] - rival[key]
-
-        return value
+        return lambda line: results.gain_over(line, accuracy.lines, 'twn', key)
 
     group = matching(accuracy, wanted)
     value = over_twn if is_gain else itemgetter

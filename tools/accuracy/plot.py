@@ -2,7 +2,7 @@
 from itertools import groupby
 from operator import itemgetter
 from statistics import mean
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from .plan import DETECTORS
 from .results import Line, Panel, Row, by_seed, panels
@@ -14,7 +14,8 @@ TITLE = 1.5
 # Inches: a row's height, an axis' width, a letter of a row's title.
 ROW, AXIS, LETTER = 0.25, 4.0, 0.078
 
-Points = Dict[Row, List[float]]
+Rows = Dict[Row, List[Line]]
+Column = List[Tuple[Panel, Rows]]
 
 
 def draw(lines: List[Line], path: str) -> None:
@@ -37,8 +38,7 @@ def draw(lines: List[Line], path: str) -> None:
         list(column) for _, column in groupby(
             found.items(), key=lambda item: item[0].detector)
     ]
-    heights = [[TITLE + len(rows) for _, rows in x] for x in columns]
-    height = max(map(sum, heights))
+    height = max(sum(_height(rows) for _, rows in x) for x in columns)
     widths = [
         AXIS + LETTER * max(len(row.title) for _, rows in x for row in rows)
         for x in columns
@@ -47,30 +47,36 @@ def draw(lines: List[Line], path: str) -> None:
         figsize=(sum(widths), ROW * (height + TITLE)), layout='constrained')
     parts = figure.subfigures(
         1, len(columns), squeeze=False, width_ratios=widths)[0]
-    for part, column, own in zip(parts, columns, heights):
-        # The shorter columns end in an empty panel.
-        rest = [height - sum(own)] if sum(own) < height else []
-        axes = part.subplots(
-            len(own + rest),
-            height_ratios=own + rest,
-            sharex=True,
-            squeeze=False)[:, 0]
-        for axis, (panel, rows) in zip(axes, column):
-            points = {
-                row: by_seed(group, itemgetter('AP'))
-                for row, group in rows.items()
-            }
-            _draw_panel(axis, panel, points)
-        for axis in axes[len(own):]:
-            axis.set_visible(False)
-        axes[len(own) - 1].tick_params(labelbottom=True)
-        name = DETECTORS[column[0][0].detector]
-        part.suptitle(f'{name}: test AP (%)', weight='bold')
+    for part, column in zip(parts, columns):
+        _draw_column(part, column, height)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
-def _draw_panel(axis, panel: Panel, points: Points) -> None:
+def _draw_column(part, column: Column, height: float) -> None:
+    """The panels of a detector, ``height`` rows high; where they have fewer,
+    the rest stays empty."""
+    ratios = [_height(rows) for _, rows in column]
+    rest = height - sum(ratios)
+    axes = part.subplots(
+        len(ratios) + (rest > 0),
+        height_ratios=ratios + [rest] * (rest > 0),
+        sharex=True,
+        squeeze=False)[:, 0]
+    for axis, (panel, rows) in zip(axes, column):
+        _draw_panel(axis, panel, rows)
+    for axis in axes[len(ratios):]:
+        axis.set_visible(False)
+    axes[len(ratios) - 1].tick_params(labelbottom=True)
+    name = DETECTORS[column[0][0].detector]
+    part.suptitle(f'{name}: test AP (%)', weight='bold')
+
+
+def _draw_panel(axis, panel: Panel, rows: Rows) -> None:
+    points = {
+        row: by_seed(group, itemgetter('AP'))
+        for row, group in rows.items()
+    }
     ordered = sorted(points, key=lambda row: mean(points[row]))
     for y, row in enumerate(ordered):
         values = points[row]
@@ -83,3 +89,7 @@ def _draw_panel(axis, panel: Panel, points: Points) -> None:
     axis.set_ylim(-0.7, len(ordered) - 0.3)
     axis.set_title(panel.conditions, loc='left', fontsize=10)
     axis.grid(alpha=0.3)
+
+
+def _height(rows: Rows) -> float:
+    return TITLE + len(rows)

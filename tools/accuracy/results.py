@@ -124,6 +124,14 @@ def rival_of(line: Line, lines: List[Line], method: str) -> Optional[Line]:
         default=None)
 
 
+def gain_over(line: Line, lines: List[Line], method: str,
+              key: str) -> Optional[float]:
+    """How far ``key`` of a line is above that of its :func:`rival_of`; None
+    where there is none, or the line is its own."""
+    rival = rival_of(line, lines, method)
+    return None if rival in (None, line) else line[key] - rival[key]
+
+
 def by_seed(group: List[Line],
             value: Callable[[Line], Optional[float]]) -> List[float]:
     """``value`` of each seed, the mean over the precisions that it was run

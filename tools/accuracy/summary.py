@@ -1,9 +1,9 @@
 """The accuracy benchmark's table."""
 from operator import itemgetter
 from statistics import mean, stdev
-from typing import List, Optional
+from typing import List
 
-from .results import Line, Row, by_seed, panels, rival_of, run_of
+from .results import Line, Row, by_seed, gain_over, panels, run_of
 
 
 def spread(values: List[float]) -> str:
@@ -50,12 +50,8 @@ def markdown_table(lines: List[Line]) -> str:
 def _cells(row: Row, group: List[Line], lines: List[Line]) -> List[str]:
 
     def over(method: str, key: str) -> str:
-
-        def gain(line: Line) -> Optional[float]:
-            rival = rival_of(line, lines, method)
-            return None if rival in (None, line) else line[key] - rival[key]
-
-        return difference(by_seed(group, gain))
+        return difference(
+            by_seed(group, lambda line: gain_over(line, lines, method, key)))
 
     cells = [row.title, str(len({line['seed'] for line in group}))]
     cells += [
