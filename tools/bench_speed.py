@@ -13,7 +13,7 @@ from typing import Iterator
 
 import torch
 from mmengine.registry import init_default_scope
-from speed.cases import CASES
+from speed.cases import CASES, GPU_CASES
 from speed.measure import compare_steps, scaling
 from speed.memory import peak_memory
 from speed.quantizer import quantizer_cost
@@ -28,9 +28,9 @@ def parse_args() -> argparse.Namespace:
         '--cases',
         nargs='+',
         choices=[*CASES, 'none'],
-        default=[name for name in CASES if name != 'smoke'],
         metavar='CASE',
-        help=f'of {", ".join(CASES)}, or none')
+        help=f'of {", ".join(CASES)}, or none; by default all but smoke, and '
+        f'on a CPU but {", ".join(GPU_CASES)}')
     parser.add_argument(
         '--no-memory', action='store_true', help='leave peak memory out')
     parser.add_argument(
@@ -46,7 +46,11 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='overhead against image size and parameter count, as a plot')
     parser.add_argument('--results', default=RESULTS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.cases is None:
+        left = ['smoke'] + (GPU_CASES if args.device == 'cpu' else [])
+        args.cases = [name for name in CASES if name not in left]
+    return args
 
 
 def machine_name(device: str, threads: int) -> str:

@@ -84,9 +84,14 @@ CASES: Dict[str, Case] = {
     'faster-rcnn-r50-320': Case(FASTER_RCNN, (320, 320), 2),
     'retinanet-r50-800': Case(RETINANET, (800, 1344), 1),
     'faster-rcnn-r50-800': Case(FASTER_RCNN, (800, 1344), 1),
+    'retinanet-r50-800-batch2': Case(RETINANET, (800, 1344), 2),
+    'faster-rcnn-r50-800-batch2': Case(FASTER_RCNN, (800, 1344), 2),
     # The benchmark's own test.
     'smoke': Case('configs/retinanet_r18-lite_shapes.py', (64, 64), 1),
 }
+
+# mmdet's batch, too slow for a CPU.
+GPU_CASES = [name for name in CASES if name.endswith('-batch2')]
 
 
 def scaling_cases() -> Iterator[Tuple[str, Case]]:
