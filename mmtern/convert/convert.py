@@ -6,7 +6,8 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 from torch import nn
 
-from ..layers import TernarySettings, TernaryWeight, TernConv2d, TernLinear
+from ..layers import (TernarySettings, TernaryWeight, TernConv2d, TernLinear,
+                      join)
 from ..ops import allocate_zeros
 from .report import ConversionReport, LayerRecord
 from .scope import Scope
@@ -81,6 +82,7 @@ def convert(module: nn.Module,
             replace(settings, min_sparsity=record.min_sparsity),
             ternarizers.get(key))
         ternarizers[key] = layer.ternarizer
+    join(layers[record.name] for record in report.ternary)
     return report
 
 

@@ -8,8 +8,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..checks import is_count, is_number
-from ..layers import TernaryWeight
-from ..ops import cosine_distance
+from ..layers import TernaryWeight, cosine_distances
 from .schedule import to_iterations, unwrapped_ternary_layers
 from .surroundings import check_alone, forward_mode
 
@@ -128,12 +127,7 @@ class TernaryRegularizerHook(Hook):
         self._loss = None
         if mode != 'loss' or strength == 0:
             return
-        distances = [
-            cosine_distance(layer.weight,
-                            layer.ternarizer.project(layer.weight, True))
-            for layer in self._layers.values() if layer.weight.requires_grad
-        ]
-        self._loss = torch.stack(distances).sum() * strength
+        self._loss = cosine_distances(self._layers.values()) * strength
 
     def _add_loss(self, model, args: tuple, kwargs: dict, output):
         loss, self._loss = self._loss, None

@@ -1,6 +1,6 @@
 """What is kept of a latent weight until it changes."""
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -31,24 +31,38 @@ class Kept:
     asked for first.
 
     Attributes:
-        latent: The weight, of shape (C_out, ...), out of the graph.
+        latent: The weight, of shape (C_out, ...).
         state: Its :func:`state_of`.
-        projection: Of its filters.
+        measured: Projection of its filters, and of more where weights are
+            ternarized together.
+        rows: Which of ``measured`` are its own; None for all.
         codes: {-1, 0, +1}, int8, shape and memory format of the weight.
         compact: Codes and scale, for a layer in training.
-        values: The ternary weight, for eval and for the soft forward.
+        values: The ternary weight, for eval, the soft forward, and where
+            weights are ternarized together.
         node: The weight's place in the graph, one for all uses in a step: so
             the gradient is re-scaled once.
         node_temperature: At which ``node`` re-scales it.
+        connect: Makes ``node``, at a temperature, for this weight and those
+            ternarized with it; None for a weight by itself.
     """
     latent: Tensor
     state: Tuple
-    projection: Projection
+    measured: Projection
+    rows: Optional[slice] = None
     codes: Optional[Tensor] = None
     compact: Optional[CompactWeight] = None
     values: Optional[Tensor] = None
     node: Optional[Tensor] = None
     node_temperature: float = 0.0
+    connect: Optional[Callable[[float], None]] = None
+
+    @property
+    def projection(self) -> Projection:
+        """Of this weight's filters."""
+        if self.rows is None:
+            return self.measured
+        return Projection(*(field[self.rows] for field in self.measured))
 
     def all_codes(self) -> Tensor:
         """``codes``, made now where they were not."""

@@ -99,9 +99,11 @@ class TernConv2d(TernaryWeight, nn.Conv2d):
         self.init_ternary(TernarySettings(**(ternary or {})))
 
     def forward(self, x: Tensor) -> Tensor:
-        compact = self.ternarizer.compact(self.weight, self.training)
+        weight = self.weight
+        compact = self.ternarizer.compact(weight, self.training)
         if compact is None or x.dim() == 3:
-            return self._conv_forward(x, self.ternary_weight, self.bias)
+            weight = self.ternarizer(weight, self.weight_scale, self.training)
+            return self._conv_forward(x, weight, self.bias)
         padding = self.padding
         if self.padding_mode != 'zeros' or isinstance(padding, str):
             mode = self.padding_mode.replace('zeros', 'constant')
@@ -131,7 +133,9 @@ class TernLinear(TernaryWeight, nn.Linear):
         self.init_ternary(TernarySettings(**(ternary or {})))
 
     def forward(self, x: Tensor) -> Tensor:
-        compact = self.ternarizer.compact(self.weight, self.training)
+        weight = self.weight
+        compact = self.ternarizer.compact(weight, self.training)
         if compact is None:
-            return F.linear(x, self.ternary_weight, self.bias)
+            weight = self.ternarizer(weight, self.weight_scale, self.training)
+            return F.linear(x, weight, self.bias)
         return compact_linear(x, *compact, self.bias)

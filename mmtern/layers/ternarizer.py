@@ -1,5 +1,5 @@
 """From a latent weight to the ternary weight a layer computes with."""
-from typing import Callable, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,14 @@ from .kept import Kept, state_of
 from .rescaling import gradient_rescaler, update_rescaler
 from .settings import TernarySettings
 from .thresholds import Thresholds
+
+if TYPE_CHECKING:
+    from .joint import JointWeights
+
+# Devices on which each weight is ternarized by itself: a processor's time
+# goes into passes over memory, which stay in its cache so. Others wait for
+# the calls that start their kernels, and take weights together.
+ONE_BY_ONE = ('cpu', )
 
 
 class Ternarizer:
@@ -27,17 +35,22 @@ class Ternarizer:
         active (bool): False lets the latent weight through (approach phase).
         temperature (float): ``T`` of the gradient factor, or of the soft
             forward; set by the schedule.
+        joint (JointWeights, optional): Of this weight and others; see
+            :func:`join`.
     """
 
     def __init__(self, settings: TernarySettings) -> None:
         self.settings = settings
         self.active = True
         self.temperature = 0.0
+        self.joint: Optional['JointWeights'] = None
         self.reset()
 
     def reset(self) -> None:
         """Forget the warm start: the next projection is an exact search."""
         self._thresholds = Thresholds(self.settings)
+        if self.joint is not None:
+            self.joint.reset()
         self.drop_cache()
 
     def drop_cache(self) -> None:
@@ -53,7 +66,7 @@ class Ternarizer:
             temperature=self.temperature)
 
     def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, joint=None)
         self.reset()
 
     def project(self, weight: Tensor, training: bool = False) -> Projection:
@@ -64,18 +77,41 @@ class Ternarizer:
             training (bool): Follow the threshold from step to step instead
                 of searching for the exact one.
         """
-        state = state_of(weight, training)
+        return self.kept_of(weight, training).projection
+
+    def is_stale(self, weight: Tensor, training: bool) -> bool:
+        """Whether what is kept is not of the present ``weight``."""
+        if (self._kept is None
+                or self._kept.state != state_of(weight, training)):
+            return True
         # While training, what has no gradient may follow a student: mmdet's
         # MeanTeacherHook writes through ``.data``, which counts no version.
-        followed = training and not weight.requires_grad
-        if self._kept is None or self._kept.state != state or followed:
-            memory = self._kept.codes if self._kept and training else None
-            self.drop_cache()  # before its successor takes memory
-            self._kept = self._measured(weight, training, state, memory)
-        return self._kept.projection
+        return training and not weight.requires_grad
+
+    def keep(self, kept: Kept) -> None:
+        """Take what was made of the weight together with others."""
+        self._kept = kept
+
+    def kept_of(self, weight: Tensor, training: bool) -> Kept:
+        """What is kept of the present ``weight``: measured now, if it was
+        not."""
+        if not self.is_stale(weight, training):
+            return self._kept
+        if self._is_joint(weight, training):
+            self.joint.measure()
+            if not self.is_stale(weight, training):
+                return self._kept
+        memory = self._kept.codes if self._kept and training else None
+        self.drop_cache()  # before its successor takes memory
+        self._kept = self._measured(weight, training, memory)
+        return self._kept
+
+    def _is_joint(self, weight: Tensor, training: bool) -> bool:
+        return (training and self.joint is not None
+                and weight.device.type not in ONE_BY_ONE)
 
     @torch.no_grad()
-    def _measured(self, weight: Tensor, training: bool, state: Tuple,
+    def _measured(self, weight: Tensor, training: bool,
                   memory: Optional[Tensor]) -> Kept:
         """The projection of ``weight``, with the codes (in ``memory``, if it
         fits) where they are sure to be asked for."""
@@ -88,7 +124,8 @@ class Ternarizer:
                              None if codes is None else rows_of(codes), factor)
         if training:
             self._thresholds.follow(projection)
-        return Kept(weight.detach(), state, projection, codes)
+        state = state_of(weight, training)
+        return Kept(weight, state, projection, codes=codes)
 
     @torch.no_grad()
     def _make(self, weight: Tensor, training: bool) -> None:
@@ -143,20 +180,19 @@ class Ternarizer:
         """
         if not self.active:
             return weight
-        self.project(weight, training)
+        kept = self.kept_of(weight, training)
         if weight_scale is not None:
             values = learned_scale(weight, weight_scale.float(),
-                                   self._kept.all_codes().flatten(1))
+                                   kept.all_codes().flatten(1))
             return values.to(weight.dtype)
         gradient = torch.is_grad_enabled() and weight.requires_grad
         soft = self._is_soft(training)
-        if training and not soft:
+        if training and not soft and kept.values is None:
             values = self._compact_of(weight).values(weight.dtype)
             if not gradient:
                 return values
             return straight_through(weight, values,
                                     self._rescale(weight, training))
-        kept = self._kept
         stale = soft and kept.node_temperature != self.temperature
         if kept.values is None or stale:
             self._make(weight, training)
@@ -173,11 +209,12 @@ class Ternarizer:
             tuple or None: A gate of ``weight``'s shape and dtype, to which
             the layer gives the weight's gradient, and the weight. None where
             the layer must compute with the result of a call: in the approach
-            phase, without gradient, with a soft forward or trained scales.
+            phase, without gradient, with a soft forward or trained scales,
+            and where weights are ternarized together.
         """
-        gradient = torch.is_grad_enabled() and weight.requires_grad
-        if (not (self.active and training and gradient)
-                or self.settings.learns_scale or self._is_soft(training)):
+        if (not training or self._is_joint(weight, training) or not self.active
+                or self.settings.learns_scale or self._is_soft(training)
+                or not (torch.is_grad_enabled() and weight.requires_grad)):
             return None
         compact = self._compact_of(weight)
         # One zero seen as a whole weight: a place in the graph, no memory.
@@ -198,7 +235,11 @@ class Ternarizer:
                  gate: bool = False) -> Tensor:
         """``values`` in the graph, kept for the step's other uses."""
         kept = self._kept
-        if kept.node is None or kept.node_temperature != self.temperature:
+        if kept.node is not None and kept.node_temperature == self.temperature:
+            return kept.node
+        if kept.connect is not None:
+            kept.connect(self.temperature)
+        else:
             kept.node = straight_through(weight, values,
                                          self._rescale(weight, training, gate))
             kept.node_temperature = self.temperature

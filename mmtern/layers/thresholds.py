@@ -16,7 +16,7 @@ FEW = 64
 
 
 class Thresholds:
-    """Thresholds of one latent weight, shape (C_out, 1).
+    """Thresholds of one latent weight, or of several joined, (C_out, 1).
 
     While training, nothing is sorted in each step. The exact one is followed
     by a fixed-point step from the last call's; where ``min_sparsity`` binds,

@@ -40,9 +40,12 @@ class CompactWeight(NamedTuple):
             transient (bool): Whether the caller is done with it before the
                 next weight is asked for; see :func:`scratch_like`.
         """
+        scale = self.scale.view(-1, *[1] * (self.codes.dim() - 1))
+        if self.codes.device.type != 'cpu':
+            return (self.codes * scale).to(dtype)
+        # Two vectorized passes, faster than one that converts on the way.
         memory = scratch_like if transient else torch.empty_like
         values = memory(self.codes, dtype=self.scale.dtype)
-        scale = self.scale.view(-1, *[1] * (self.codes.dim() - 1))
         values.copy_(self.codes).mul_(scale)
         return values.to(dtype)
 

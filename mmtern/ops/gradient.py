@@ -5,6 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from .fused import kernels_for
 from .rows import row_blocks
 from .threshold import TINY
 
@@ -80,12 +81,17 @@ def rescale_gradient_(grad: Tensor,
         weight, threshold, temperature, floor, normalize: Those of
             :func:`rescale_factor`.
     """
+    if temperature == 0 or floor == 1:
+        return
+    kernels = kernels_for(weight, grad, threshold)
+    if kernels is not None:
+        kernels.rescale_rows_(grad, weight, threshold, temperature, floor,
+                              normalize)
+        return
     for block in row_blocks(weight):
-        factor = rescale_factor(weight[block], threshold[block], temperature,
-                                floor, normalize)
-        if factor is None:
-            return
-        grad[block].mul_(factor)
+        grad[block].mul_(
+            rescale_factor(weight[block], threshold[block], temperature, floor,
+                           normalize))
 
 
 def rescale_update_(weight: Tensor,

@@ -4,8 +4,9 @@ from typing import Callable, NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
+from .fused import kernels_for
 from .rows import row_blocks
-from .threshold import TINY
+from .threshold import MEAN_FACTOR, TINY, mean_threshold
 
 SCALES = ('norm', 'lsq')
 
@@ -96,6 +97,15 @@ def project(weight: Tensor,
         factor (Tensor, optional): Shape (C_out, 1); by which the result of
             such a function is multiplied.
     """
+    kernels = kernels_for(weight, factor, codes)
+    if kernels is not None:
+        of_mean = threshold is mean_threshold
+        if callable(threshold) and not of_mean:
+            threshold = threshold(weight)
+            threshold = threshold if factor is None else threshold * factor
+        return Projection(
+            *kernels.project_rows(weight, None if of_mean else threshold,
+                                  MEAN_FACTOR, factor, codes))
     count, inner, norm = (weight.new_empty(len(weight), 1) for _ in range(3))
     rule = threshold if callable(threshold) else None
     if rule is not None:

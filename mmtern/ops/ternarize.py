@@ -1,31 +1,51 @@
 """Straight-through estimators: ternary values forward, a re-scaled gradient
 backward."""
-from typing import Callable
+from typing import Callable, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 Rescale = Callable[[Tensor], Tensor]
+# Of several weights: None for one that was not used.
+Gradients = Sequence[Optional[Tensor]]
+RescaleAll = Callable[[Gradients], Gradients]
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Hands out ``values`` for ``weight``; backward re-scales the gradient.
+    """Hands out ``values`` for weights; backward re-scales the gradients.
 
-    The factor is computed when the gradient arrives instead of being saved,
+    The factor is computed when the gradients arrive instead of being saved,
     and nothing goes through ``save_for_backward``: autograd frees what it
     saved after one backward pass, but a ternary weight is shared by all the
     passes of one optimizer step (gradient accumulation).
     """
 
     @staticmethod
-    def forward(ctx, weight: Tensor, values: Tensor,
-                rescale: Rescale) -> Tensor:
+    def forward(ctx, rescale: RescaleAll, values: Sequence[Tensor], *weights:
+                Tensor) -> Tuple[Tensor, ...]:
         ctx.rescale = rescale
-        return values.detach()
+        # An unused weight gets no gradient, as in the float model; zeros
+        # would let an optimizer's momentum move it.
+        ctx.set_materialize_grads(False)
+        return tuple(x.detach() for x in values)
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor):
-        return ctx.rescale(grad_output), None, None
+    def backward(ctx, *grads: Optional[Tensor]):
+        return (None, None, *ctx.rescale(grads))
+
+
+def straight_through_all(weights: Sequence[Tensor], values: Sequence[Tensor],
+                         rescale: RescaleAll) -> Tuple[Tensor, ...]:
+    """:func:`straight_through` of several weights at once, whose gradients
+    are re-scaled together when the last of them has come.
+
+    Args:
+        weights (Sequence[Tensor]): Latent weights.
+        values (Sequence[Tensor]): What the layers compute with.
+        rescale (Callable): From all gradients to all; a weight that was not
+            used has None.
+    """
+    return _StraightThrough.apply(rescale, values, *weights)
 
 
 def straight_through(weight: Tensor, values: Tensor,
@@ -38,7 +58,8 @@ def straight_through(weight: Tensor, values: Tensor,
         rescale (Callable): From gradient to gradient, ``weight``'s shape
             both; called in each backward pass.
     """
-    return _StraightThrough.apply(weight, values, rescale)
+    return straight_through_all([weight], [values],
+                                lambda grads: [rescale(grads[0])])[0]
 
 
 class _LearnedScale(torch.autograd.Function):

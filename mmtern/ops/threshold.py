@@ -17,6 +17,9 @@ from ..checks import check_sparsity
 # overflow float32.
 TINY = torch.finfo(torch.float32).tiny
 
+# TWN's, of the mean magnitude.
+MEAN_FACTOR = 0.7
+
 
 def largest_count(d: int, min_sparsity: float) -> int:
     """Most non-zero weights a filter of ``d`` weights may keep (at least
@@ -59,7 +62,7 @@ def exact_threshold(weight: Tensor, min_sparsity: float = 0.0) -> Tensor:
     return _between(high_dropped, low_kept)
 
 
-def mean_threshold(weight: Tensor, factor: float = 0.7) -> Tensor:
+def mean_threshold(weight: Tensor, factor: float = MEAN_FACTOR) -> Tensor:
     """TWN's rule of thumb, ``factor * mean|w|`` (arXiv 1605.04711, eq. 6).
 
     Per row here, per layer in the paper; its reference detector does it per

@@ -7,17 +7,14 @@ from torch import nn
 
 from mmtern import TernarySettings, convert
 from mmtern.convert import ternary_layers
-from mmtern.ops import cosine_distance
+from mmtern.layers import cosine_distances
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """A training step as the hooks make it, regularizer included."""
     layers = ternary_layers(model).values()
     x = torch.empty(2, 3, 16, 16, device='meta')
-    loss = model(x).sum() + sum(
-        cosine_distance(layer.weight,
-                        layer.ternarizer.project(layer.weight, True))
-        for layer in layers)
+    loss = model(x).sum() + cosine_distances(layers)
     loss.backward()
     after = [
         layer.ternarizer.update_rescaler(layer.weight) for layer in layers

@@ -1,14 +1,14 @@
 """Timing of float and ternary steps."""
 import time
 from statistics import quantiles
-from typing import Dict, List
+from typing import Dict, List, Union
 
 import torch
 from mmengine.optim import OptimWrapper
 
 from mmtern import ternary_layers
 from mmtern.hooks.updates import UpdateRescaling
-from mmtern.ops import cosine_distance
+from mmtern.layers import cosine_distances
 from .cases import Case, scaling_cases
 
 
@@ -37,13 +37,12 @@ class Stepper:
             trained, lr=1e-5, momentum=0.9, weight_decay=0.0)
         UpdateRescaling().start(OptimWrapper(self.optimizer), self.layers)
 
-    def regularizer(self) -> torch.Tensor:
-        return 1e-3 * sum(
-            cosine_distance(x.weight, x.ternarizer.project(x.weight, True))
-            for x in self.layers if x.weight.requires_grad)
+    def regularizer(self) -> Union[torch.Tensor, int]:
+        return 1e-3 * cosine_distances(self.layers) if self.layers else 0
 
     def step(self) -> Dict[str, float]:
-        """Seconds of each part."""
+        """Seconds of each part; on a GPU those in which its kernels are
+        started, the last one until they are done."""
         if self.phase == 'inference':
             start = now(self.device)
             with torch.no_grad():
@@ -56,9 +55,9 @@ class Stepper:
         pull = self.regularizer() if self.phase == 'approach' else 0
         losses = self.model(**self.data, mode='loss')
         loss = self.model.parse_losses(losses)[0] + pull
-        forward = now(self.device)
+        forward = time.perf_counter()
         loss.backward()
-        backward = now(self.device)
+        backward = time.perf_counter()
         self.optimizer.step()
         self.optimizer.zero_grad()
         end = now(self.device)

@@ -1,0 +1,39 @@
+"""Whether :mod:`.kernels` can be used."""
+import warnings
+from functools import lru_cache
+from types import ModuleType
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+# Device types that the kernels run on.
+DEVICES = ('cuda', )
+
+
+def kernels_for(weight: Tensor, *others: Optional[Tensor]):
+    """The kernels, as a module, where rows of these can be given to them:
+    ``weight`` in float32, all contiguous and on a GPU with a Triton that
+    works. Else None."""
+    if weight.device.type not in DEVICES or weight.dtype != torch.float32:
+        return None
+    tensors = (weight, *(x for x in others if x is not None))
+    if not weight.numel() or not all(x.is_contiguous() for x in tensors):
+        return None
+    return _kernels(weight.device.type)
+
+
+@lru_cache(maxsize=None)
+def _kernels(device: str) -> Optional[ModuleType]:
+    """Try them once: Triton compiles on the spot, and needs a C compiler."""
+    try:
+        from . import kernels
+        row = torch.ones(1, 2, device=device)
+        kernels.project_rows(row, None, 0.7, None, None)
+        kernels.rescale_rows_(row, row, row[:, :1], 1.0, 0.2, True)
+        return kernels
+    except Exception as error:  # whatever a compiler may raise
+        warnings.warn(
+            'Ternary training on this GPU goes without its Triton kernels, '
+            f'slower: {type(error).__name__}: {error}')
+        return None

@@ -1,0 +1,144 @@
+"""Triton kernels for what takes most calls on a GPU: a row, one filter, a
+program. PyTorch's own operations beside them are the reference."""
+from typing import Optional, Tuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .threshold import TINY
+
+# Most weights of a row that a program works on at once.
+BLOCK = 1024
+
+
+@triton.jit
+def _project(weight, factor, threshold, count, inner, norm, codes, d, tiny,
+             of_mean, has_threshold: tl.constexpr, has_factor: tl.constexpr,
+             has_codes: tl.constexpr, block: tl.constexpr):
+    row = tl.program_id(0)
+    start = row.to(tl.int64) * d
+    lanes = tl.arange(0, block)
+    sums = tl.zeros([block], tl.float32)
+    squares = tl.zeros([block], tl.float32)
+    for first in range(0, d, block):
+        inside = first + lanes < d
+        w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
+        sums += tl.abs(w)
+        squares += w * w
+    if has_threshold:
+        cut = tl.load(threshold + row)
+    else:
+        cut = tl.sum(sums) / d * of_mean
+        if has_factor:
+            cut *= tl.load(factor + row)
+        tl.store(threshold + row, cut)
+    least = tl.maximum(cut, tiny)
+    kept = tl.zeros([block], tl.float32)
+    kept_sums = tl.zeros([block], tl.float32)
+    for first in range(0, d, block):
+        inside = first + lanes < d
+        w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
+        magnitude = tl.abs(w)
+        keep = magnitude >= least
+        kept += tl.where(keep, 1.0, 0.0)
+        kept_sums += tl.where(keep, magnitude, 0.0)
+        if has_codes:
+            code = tl.where(keep, tl.where(w > 0, 1, -1), 0)
+            tl.store(
+                codes + start + first + lanes, code.to(tl.int8), mask=inside)
+    tl.store(count + row, tl.sum(kept))
+    tl.store(inner + row, tl.sum(kept_sums))
+    tl.store(norm + row, tl.sqrt(tl.sum(squares)))
+
+
+@triton.jit
+def _rescale(grad, weight, threshold, d, temperature, floor, tiny, largest,
+             normalize: tl.constexpr, block: tl.constexpr):
+    row = tl.program_id(0)
+    start = row.to(tl.int64) * d
+    lanes = tl.arange(0, block)
+    slope = temperature / tl.maximum(tl.load(threshold + row), tiny)
+    slope = tl.minimum(slope, largest)
+    gain = 1.0
+    if normalize:
+        sums = tl.zeros([block], tl.float32)
+        for first in range(0, d, block):
+            inside = first + lanes < d
+            w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
+            s = tl.sigmoid(tl.abs(w) * slope - temperature)
+            factor = floor + (1 - floor) * 4 * (s - s * s)
+            sums += tl.where(inside, factor, 0.0)
+        gain = 1 / tl.maximum(tl.sum(sums) / d, tiny)
+    for first in range(0, d, block):
+        inside = first + lanes < d
+        w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
+        s = tl.sigmoid(tl.abs(w) * slope - temperature)
+        factor = (floor + (1 - floor) * 4 * (s - s * s)) * gain
+        g = tl.load(grad + start + first + lanes, mask=inside, other=0.0)
+        tl.store(grad + start + first + lanes, g * factor, mask=inside)
+
+
+def project_rows(weight: Tensor, threshold: Optional[Tensor], of_mean: float,
+                 factor: Optional[Tensor],
+                 codes: Optional[Tensor]) -> Tuple[Tensor, ...]:
+    """What :func:`mmtern.ops.project` measures, in one kernel.
+
+    Args:
+        weight (Tensor): Rows, shape (C_out, d), contiguous, float32.
+        threshold (Tensor, optional): Shape (C_out, 1); None for ``of_mean``
+            times the row's mean magnitude.
+        factor (Tensor, optional): Shape (C_out, 1); of that threshold.
+        codes (Tensor, optional): Shape of ``weight``, int8; receives them.
+
+    Returns:
+        tuple: Threshold, count, inner, norm, shape (C_out, 1) each.
+    """
+    rows, d = weight.shape
+    fields = weight.new_empty(4, rows, 1)
+    has_threshold = threshold is not None
+    if has_threshold:
+        fields[0] = threshold
+    with _on(weight):
+        _project[(rows, )](
+            weight,
+            fields if factor is None else factor,
+            *fields,
+            fields if codes is None else codes,
+            d,
+            TINY,
+            of_mean,
+            has_threshold,
+            factor is not None,
+            codes is not None,
+            block=_block(d))
+    return tuple(fields)
+
+
+def rescale_rows_(grad: Tensor, weight: Tensor, threshold: Tensor,
+                  temperature: float, floor: float, normalize: bool) -> None:
+    """:func:`mmtern.ops.rescale_gradient_` in one kernel, for contiguous
+    rows."""
+    rows, d = weight.shape
+    with _on(weight):
+        _rescale[(rows, )](
+            grad,
+            weight,
+            threshold,
+            d,
+            temperature,
+            floor,
+            TINY,
+            torch.finfo(weight.dtype).max,
+            normalize,
+            block=_block(d))
+
+
+def _block(d: int) -> int:
+    return min(BLOCK, triton.next_power_of_2(d))
+
+
+def _on(tensor: Tensor):
+    """Kernels start on the current device, wherever their tensors are."""
+    return torch.cuda.device_of(tensor)
