@@ -1,5 +1,6 @@
 """What the command-line tools share: a checked config, errors in a
 sentence."""
+import gc
 import os
 import os.path as osp
 import sys
@@ -7,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any, Iterator, NoReturn, Optional
 
 import torch
+import torch.distributed as dist
 from mmengine.config import Config, DictAction
 
 DATA_SECTION = 'README.md, section "Data"'
@@ -54,6 +56,15 @@ def load_config(args: Namespace) -> Config:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
     return cfg
+
+
+def leave_process_group() -> None:
+    """End what several processes share, once they are done and nothing of a
+    run is in use: left to the interpreter's exit, gloo's threads now and then
+    abort it."""
+    if dist.is_available() and dist.is_initialized():
+        gc.collect()  # a model in DDP holds the group
+        dist.destroy_process_group()
 
 
 def use_amp(cfg: Config) -> None:

@@ -10,8 +10,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmtern.files import refuse_other_files
-from mmtern.launch import (add_common_arguments, fail, load_config,
-                           require_data, require_file)
+from mmtern.launch import (add_common_arguments, fail, leave_process_group,
+                           load_config, require_data, require_file)
 
 
 def parse_args() -> argparse.Namespace:
@@ -75,6 +75,7 @@ def main() -> None:
         runner.test_evaluator.metrics.append(
             DumpDetResults(out_file_path=args.out))
     runner.test()
+    leave_process_group()
 
 
 if __name__ == '__main__':

@@ -5,8 +5,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmtern.cpu_ranks import use_gloo_on_cpu
-from mmtern.launch import (add_common_arguments, fail, load_config,
-                           require_data, require_file, use_amp)
+from mmtern.launch import (add_common_arguments, fail, leave_process_group,
+                           load_config, require_data, require_file, use_amp)
 from mmtern.resume import set_resume
 
 
@@ -30,8 +30,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def train(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     if args.amp:
         use_amp(cfg)
@@ -50,6 +49,11 @@ def main() -> None:
         runner.train()
     except FloatingPointError as error:
         fail(str(error))
+
+
+def main() -> None:
+    train(parse_args())
+    leave_process_group()
 
 
 if __name__ == '__main__':
