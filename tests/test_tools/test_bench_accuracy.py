@@ -35,8 +35,10 @@ def test_two_images_one_iteration(tmp_path):
     for line in lines:
         assert {
             'suite', 'detector', 'scope', 'seed', 'AP', 'AP50', 'AP75',
-            'seconds', 'settings', 'device', 'commit', 'ablation'
+            'seconds', 'settings', 'device', 'commit', 'ablation',
+            'float_model'
         } <= set(line)
+    assert len({line['float_model'] for line in lines}) == 1
     schedule = lines[2]['settings']['schedule']
     assert schedule['temperature'] == [0.0, 0.0] and schedule['begin'] == 0
     assert lines[2]['settings']['distillation'] == {'head_weight': 2.0}
@@ -133,6 +135,34 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
     # Seed 2's float was run in the other precision only.
     assert '| twn, lr 0.001 | 2 | 39.5 ± 0.7 |' in sparse
     assert '| 41.0 ± 0.0 | -6.0 ± 2.0 | - | - |' in sparse
+
+
+def test_rivals_began_from_the_same_float_model(tmp_path):
+    common = dict(
+        suite='smoke',
+        budget='smoke',
+        seed=0,
+        float_epochs=1,
+        extra_epochs=1,
+        lr=1e-3,
+        AP50=60.0,
+        AP75=30.0)
+    runs = [('twn', None, 38.0, 43.0), ('twn', 'a', 40.0, 41.0),
+            ('twn', 'b', 45.0, 42.0), ('mmtern', None, 39.0, 41.0),
+            ('mmtern', 'a', 43.0, 41.0), ('mmtern', 'b', 47.0, 41.0)]
+    with open(tmp_path / 'smoke.jsonl', 'w') as file:
+        for method, float_model, test, val in runs:
+            line = dict(common, method=method, AP=test, val_AP=val)
+            if float_model is not None:
+                line['float_model'] = float_model
+            print(json.dumps(line), file=file)
+    result = call(tmp_path, BENCH, '--suite', 'smoke', '--results', '.',
+                  '--redraw')
+    assert result.returncode == 0, result.stderr
+    # By 1, 3 and 2 on test; on val by -2, 0 and -1. One seed in all.
+    table = (tmp_path / 'smoke.md').read_text()
+    assert '| mmtern, lr 0.001 | 1 | 43.0 |' in table
+    assert '| - | +2.0 | -1.0 |' in table
 
 
 @pytest.mark.parametrize('option, value, words', [

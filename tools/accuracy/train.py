@@ -1,5 +1,6 @@
 """One run of the accuracy benchmark: config, training, test, result
 line."""
+import hashlib
 import os.path as osp
 import subprocess
 import time
@@ -132,6 +133,13 @@ def train_float(run: Run, folder: str) -> str:
     return checkpoint
 
 
+def fingerprint(checkpoint: str) -> str:
+    """Tells one shared float model from that of another machine, which is
+    another sample of what its seed stands for."""
+    with open(checkpoint, 'rb') as file:
+        return hashlib.sha256(file.read()).hexdigest()[:8]
+
+
 def measure(run: Run, folder: str) -> Dict[str, Any]:
     """Train and test one run, resuming what an earlier call left.
 
@@ -158,6 +166,7 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
         seconds=round(time.time() - started),
         settings=_settings(run),
         **asdict(BUDGETS[run.budget]),
+        float_model=fingerprint(checkpoint),
         device=_device(),
         commit=_commit(),
         mmtern=mmtern.__version__,
