@@ -32,6 +32,22 @@ CHANGES = {
     "`'exact'` and `'lsq'`": 'exact-threshold+scale-lsq',
     'neck 1, head 2 epochs later': 'staged',
 }
+CHANGES_TO_THE_SECOND = {
+    'none': '',
+    '`TernaryBatchNormHook`': 'batch-norm',
+    'T = 4 throughout': 'constant-T4',
+    'T from 0 to 8': 'T0-8',
+    '`TernaryDistillationHook`': 'distillation',
+    '`floor=0.5`': 'floor0.5',
+    '`floor=0`': 'floor0',
+    '`normalize=False`': 'unnormalized',
+    'weight decay 0.01': 'weight-decay',
+    '`norm_eval=True`': 'frozen-bn',
+    'pull in the last 2 epochs': 'pull-late',
+    'pull from begin to end': 'pull-to-the-end',
+    'approach, `loss_weight=1e-4`': 'approach-weak',
+    'approach, `loss_weight=1e-3`': 'approach-strong',
+}
 
 
 @pytest.fixture
@@ -117,28 +133,72 @@ def test_all_cells_are_read():
     assert len(cells_of_methods()) > 20
 
 
+def assert_cell_of_ablation(accuracy, cell, seeds, change, **wanted):
+    """``change`` of mmtern, '' for none, over as many lines as seeds."""
+    group = matching(
+        accuracy,
+        dict(
+            wanted,
+            detector='retinanet',
+            budget='short',
+            min_sparsity=0.0,
+            ablation=change,
+            lr=RATE['short']))
+    assert len(group) == seeds, change
+    test, val = (mean(line[key] for line in group) for key in ('AP', 'val_AP'))
+    assert cell == f'{test:.1f} / {val:.1f}', change
+
+
+def split_by_float_model(accuracy, known: bool) -> None:
+    """Keep the lines that say which float model they began from, or the
+    others."""
+    accuracy.lines = [
+        line for line in accuracy.lines if ('float_model' in line) == known
+    ]
+
+
 def test_ablations(accuracy):
     """Left three seeds in bfloat16, right one in float32."""
+    split_by_float_model(accuracy, False)
     checked = set()
     _, *rows = table('three seeds, bfloat16')
     for left, left_cell, right, right_cell in rows:
         for change, cell, seeds in ((left, left_cell, 3), (right, right_cell,
                                                            1)):
-            if not change:
-                continue
-            group = matching(
-                accuracy,
-                dict(
-                    detector='retinanet',
-                    budget='short',
-                    min_sparsity=0.0,
+            if change:
+                assert_cell_of_ablation(
+                    accuracy,
+                    cell,
+                    seeds,
+                    CHANGES[change],
                     method='mmtern',
-                    ablation=CHANGES[change],
-                    amp=seeds == 3,
-                    lr=RATE['short']))
-            assert len(group) == seeds, change
-            test, val = (
-                mean(line[key] for line in group) for key in ('AP', 'val_AP'))
-            assert cell == f'{test:.1f} / {val:.1f}', change
-            checked.add(change)
+                    amp=seeds == 3)
+                checked.add(change)
     assert checked == set(CHANGES)
+
+
+def test_ablations_of_the_second_float_model(accuracy):
+    split_by_float_model(accuracy, True)
+    checked = set()
+    _, *rows = table('a second float model')
+    for row in rows:
+        for change, cell in zip(row[::2], row[1::2]):
+            name = CHANGES_TO_THE_SECOND.get(change, '')
+            method = METHODS.get(change, 'mmtern')
+            assert_cell_of_ablation(accuracy, cell, 1, name, method=method)
+            checked.add(change)
+    assert checked == {*CHANGES_TO_THE_SECOND, 'TWN'}
+
+
+def test_r50(accuracy):
+    lines = accuracy.results.read_lines(
+        str(ROOT / 'tools/results/bccd-r50.jsonl'))
+    claims = []
+    for name, method in (('mmtern', 'mmtern'), ('TWN', 'twn'), ('float',
+                                                                'fp')):
+        group = [line for line in lines if line['method'] == method]
+        assert len(group) == 2
+        test, val = (
+            mean(line[key] for line in group) for key in ('AP', 'val_AP'))
+        claims.append(f'{name} {test:.1f} / {val:.1f}')
+    assert ', '.join(claims) in TEXT
