@@ -89,15 +89,27 @@ def test_failed_run_is_a_row_with_its_error(tmp_path):
                                           'smoke.md').read_text()
 
 
-def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
+def redrawn(tmp_path, lines):
+    """The table of such lines, of one budget."""
     common = dict(
         suite='smoke',
         budget='smoke',
         float_epochs=1,
         extra_epochs=1,
         lr=1e-3,
+        val_AP=41.0,
         AP50=60.0,
         AP75=30.0)
+    with open(tmp_path / 'smoke.jsonl', 'w') as file:
+        for line in lines:
+            print(json.dumps(dict(common, **line)), file=file)
+    result = call(tmp_path, BENCH, '--suite', 'smoke', '--results', '.',
+                  '--redraw')
+    assert result.returncode == 0, result.stderr
+    return (tmp_path / 'smoke.md').read_text()
+
+
+def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
     runs = [
         # method, seed, amp, AP, least share of zeros, AP on val (41.0)
         ('fp', 0, False, 46.0, 0.0),
@@ -113,15 +125,8 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
         ('mmtern', 1, True, 49.5, 0.0, 43.0),
     ]
     names = ('method', 'seed', 'amp', 'AP', 'min_sparsity', 'val_AP')
-    with open(tmp_path / 'smoke.jsonl', 'w') as file:
-        for run in runs:
-            line = dict(common, val_AP=41.0)
-            line.update(zip(names, run))
-            print(json.dumps(line), file=file)
-    result = call(tmp_path, BENCH, '--suite', 'smoke', '--results', '.',
-                  '--redraw')
-    assert result.returncode == 0, result.stderr
-    natural, sparse = (tmp_path / 'smoke.md').read_text().split('\n\n**')
+    table = redrawn(tmp_path, [dict(zip(names, run)) for run in runs])
+    natural, sparse = table.split('\n\n**')
     assert '| fp, lr 0.001 | 2 | 45.2 ± 1.8 |' in natural
     # Seeds 0 and 1: (40 + 42) / 2 and 43; float of the same precision above
     # seed 0's two by 6 and 5, none for seed 1. Nothing is its own rival.
@@ -138,29 +143,16 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
 
 
 def test_rivals_began_from_the_same_float_model(tmp_path):
-    common = dict(
-        suite='smoke',
-        budget='smoke',
-        seed=0,
-        float_epochs=1,
-        extra_epochs=1,
-        lr=1e-3,
-        AP50=60.0,
-        AP75=30.0)
     runs = [('twn', None, 38.0, 43.0), ('twn', 'a', 40.0, 41.0),
             ('twn', 'b', 45.0, 42.0), ('mmtern', None, 39.0, 41.0),
             ('mmtern', 'a', 43.0, 41.0), ('mmtern', 'b', 47.0, 41.0)]
-    with open(tmp_path / 'smoke.jsonl', 'w') as file:
-        for method, float_model, test, val in runs:
-            line = dict(common, method=method, AP=test, val_AP=val)
-            if float_model is not None:
-                line['float_model'] = float_model
-            print(json.dumps(line), file=file)
-    result = call(tmp_path, BENCH, '--suite', 'smoke', '--results', '.',
-                  '--redraw')
-    assert result.returncode == 0, result.stderr
+    lines = []
+    for method, float_model, test, val in runs:
+        lines.append(dict(method=method, seed=0, AP=test, val_AP=val))
+        if float_model is not None:
+            lines[-1]['float_model'] = float_model
     # By 1, 3 and 2 on test; on val by -2, 0 and -1. One seed in all.
-    table = (tmp_path / 'smoke.md').read_text()
+    table = redrawn(tmp_path, lines)
     assert '| mmtern, lr 0.001 | 1 | 43.0 |' in table
     assert '| - | +2.0 | -1.0 |' in table
 
