@@ -19,6 +19,7 @@ from accuracy.plot import draw
 from accuracy.results import append_line, is_finished, read_lines, run_of
 from accuracy.summary import markdown_table
 
+from mmtern.checks import check_sparsity
 from mmtern.launch import fail
 
 RESULTS = osp.join(osp.dirname(osp.abspath(__file__)), 'results')
@@ -113,8 +114,10 @@ def main() -> None:
             fail(f'there are no result lines in {path!r} yet')
         write_summary(path)
         return
-    if not 0 <= args.min_sparsity < 1:
-        fail(f'--min-sparsity must lie in [0, 1), got {args.min_sparsity}')
+    try:
+        check_sparsity('--min-sparsity', args.min_sparsity)
+    except ValueError as error:
+        fail(str(error))
     if not args.lr > 0:
         fail(f'--lr must be above 0, got {args.lr}')
     base = Run(

@@ -160,7 +160,8 @@ def test_rivals_began_from_the_same_float_model(tmp_path):
 @pytest.mark.parametrize('option, value, words', [
     ('--lr', '0', '--lr must be above 0, got 0.0'),
     ('--ablations', 'plain-ste+none', "unknown ablation 'none'; choose of"),
-    ('--min-sparsity', '1', '--min-sparsity must lie in [0, 1), got 1.0'),
+    ('--min-sparsity', '1', '--min-sparsity must be a number in [0, 1), the '
+     'least share of zeros, but got 1.0'),
 ])
 def test_wrong_arguments(option, value, words, tmp_path):
     result = call(tmp_path, BENCH, option, value, '--results', 'results')
