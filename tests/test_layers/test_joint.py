@@ -9,7 +9,7 @@ from torch import nn
 
 from mmtern import Scope, TernarySettings, convert, ternary_layers
 from mmtern.layers import cosine_distances
-from mmtern.layers import ternarizer as module
+from mmtern.layers import projector as module
 
 
 class Net(nn.Module):
@@ -89,8 +89,8 @@ def test_steps_are_those_of_weights_alone(monkeypatch, settings):
 def test_layers_of_one_length_are_measured_together(monkeypatch):
     _, net = twins(monkeypatch)
     calls = []
-    measured = module.Ternarizer._measured
-    monkeypatch.setattr(module.Ternarizer, '_measured',
+    measured = module.Projector._measured
+    monkeypatch.setattr(module.Projector, '_measured',
                         lambda *args: calls.append(args) or measured(*args))
     net(torch.randn(1, 8, 7, 7)).sum().backward()
     assert not calls
