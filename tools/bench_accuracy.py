@@ -11,12 +11,14 @@ import os
 import os.path as osp
 import time
 from dataclasses import asdict
+from operator import itemgetter
 
 from accuracy.methods import ABLATIONS, MAIN_METHODS, METHODS, ablation
 from accuracy.plan import (BUDGETS, DETECTORS, SCOPES, SUITES, ZEROS_PER, Run,
                            plan)
 from accuracy.plot import draw
-from accuracy.results import append_line, is_finished, read_lines, run_of
+from accuracy.results import (append_line, gain_over, is_finished, read_lines,
+                              run_of)
 from accuracy.summary import markdown_table
 
 from mmtern.checks import check_sparsity
@@ -98,11 +100,14 @@ def write_summary(path: str) -> None:
         file.write(markdown_table(lines))
     lines = [line for line in lines if 'error' not in line]
     methods = [line for line in lines if not run_of(line).ablation]
-    changes = [line for line in lines if run_of(line).method == 'mmtern']
+    changes = [line for line in lines if run_of(line).ablation]
     if methods:
-        draw(methods, path.replace('.jsonl', '.png'))
-    if len(methods) < len(lines):
-        draw(changes, path.replace('.jsonl', '_ablations.png'))
+        draw(methods, path.replace('.jsonl', '.png'), 'test AP (%)',
+             itemgetter('AP'))
+    if changes:
+        draw(changes, path.replace('.jsonl', '_ablations.png'),
+             'test AP over mmtern (%)',
+             lambda line: gain_over(line, lines, 'mmtern', 'AP'))
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
 """The accuracy benchmark's plot: a column a detector, a panel a budget."""
 from itertools import groupby
-from operator import itemgetter
 from statistics import mean
-from typing import Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 from .plan import DETECTORS
 from .results import Line, Panel, Row, by_seed, panels
@@ -14,25 +13,32 @@ TITLE = 1.5
 # Inches: a row's height, an axis' width, a letter of a row's title.
 ROW, AXIS, LETTER = 0.25, 4.0, 0.078
 
-Rows = Dict[Row, List[Line]]
+# Of each seed.
+Rows = Dict[Row, List[float]]
 Column = List[Tuple[Panel, Rows]]
 
 
-def draw(lines: List[Line], path: str) -> None:
-    """Test AP of every setting as points over seeds, means as bars.
+def draw(lines: List[Line], path: str, label: str,
+         value: Callable[[Line], Optional[float]]) -> None:
+    """``value`` of every setting as points over seeds, means as bars.
 
     All panels of a detector share one scale, so that a difference looks as
     large as it is. A panel of a single setting compares nothing and is left
-    to the table.
+    to the table, as is a setting without a value.
 
     Args:
         lines (list[dict]): Result lines, at least one without an error.
         path (str): Of the picture.
+        label (str): What the values are.
+        value (Callable): From a line to a number, or None.
     """
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
-    found = panels(lines)
+    found: Dict[Panel, Rows] = {}
+    for panel, rows in panels(lines).items():
+        points = {row: by_seed(group, value) for row, group in rows.items()}
+        found[panel] = {row: x for row, x in points.items() if x}
     found = {k: v for k, v in found.items() if len(v) > 1} or found
     columns = [
         list(column) for _, column in groupby(
@@ -49,6 +55,8 @@ def draw(lines: List[Line], path: str) -> None:
         1, len(columns), squeeze=False, width_ratios=widths)[0]
     for part, column in zip(parts, columns):
         _draw_column(part, column, height)
+        name = DETECTORS[column[0][0].detector]
+        part.suptitle(f'{name}: {label}', weight='bold')
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
@@ -68,18 +76,14 @@ def _draw_column(part, column: Column, height: float) -> None:
     for axis in axes[len(ratios):]:
         axis.set_visible(False)
     axes[len(ratios) - 1].tick_params(labelbottom=True)
-    name = DETECTORS[column[0][0].detector]
-    part.suptitle(f'{name}: test AP (%)', weight='bold')
 
 
 def _draw_panel(axis, panel: Panel, rows: Rows) -> None:
-    points = {
-        row: by_seed(group, itemgetter('AP'))
-        for row, group in rows.items()
-    }
-    ordered = sorted(points, key=lambda row: mean(points[row]))
+    ordered = sorted(rows, key=lambda row: mean(rows[row]))
+    if min(map(min, rows.values())) < 0:
+        axis.axvline(0, color=COLORS['mmtern'])
     for y, row in enumerate(ordered):
-        values = points[row]
+        values = rows[row]
         color = (
             ABLATION_COLOR if row.is_ablation else COLORS.get(
                 row.setting, 'tab:blue'))
