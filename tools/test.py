@@ -57,8 +57,7 @@ def use_test_time_augmentation(cfg: Config) -> None:
     dataset.pipeline = pipeline
 
 
-def main() -> None:
-    args = parse_args()
+def test(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     require_data(cfg, 'test_dataloader')
     require_file(args.checkpoint, 'checkpoint')
@@ -75,6 +74,10 @@ def main() -> None:
         runner.test_evaluator.metrics.append(
             DumpDetResults(out_file_path=args.out))
     runner.test()
+
+
+def main() -> None:
+    test(parse_args())
     leave_process_group()
 
 

@@ -108,9 +108,10 @@ def join(layers: Iterable[nn.Module]) -> None:
         if settings.forward == 'hard' and not settings.learns_scale:
             length = layer.weight[0].numel()
             groups[settings, length].setdefault(id(layer.weight), layer)
-    for group in map(dict.values, groups.values()):
-        joint = JointWeights(list(group))
-        for layer in group:
+    for group in groups.values():
+        members = list(group.values())
+        joint = JointWeights(members)
+        for layer in members:
             layer.ternarizer.joint = joint
 
 
@@ -181,6 +182,7 @@ def _rescale(settings: TernarySettings, weights: List[Tensor],
     latent = join_rows(weights)
     if len(latent) < len(threshold):
         threshold = torch.cat([threshold[rows[i]] for i in used])
+    # A copy, even of a single one: it is re-scaled in place.
     joined = torch.cat([
         rows_of(in_layout_of(weight, grads[i]))
         for i, weight in zip(used, weights)

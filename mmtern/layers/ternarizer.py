@@ -75,10 +75,10 @@ class Ternarizer(Projector):
         return self._node_of(weight, gate, training, True), compact
 
     def _compact_of(self, weight: Tensor) -> CompactWeight:
-        self.project(weight, True)
-        if self._kept.compact is None:
+        kept = self.kept_of(weight, True)
+        if kept.compact is None:
             self._make(weight, True)
-        return self._kept.compact
+        return kept.compact
 
     def _node_of(self,
                  weight: Tensor,

@@ -30,6 +30,12 @@ def _quarter_bump(weight: Tensor, threshold: Tensor,
     return torch.addcmul(s, s, s, value=-1, out=s)
 
 
+def _is_one(temperature: float, floor: float) -> bool:
+    """Whether the factor is 1 everywhere, the plain straight-through
+    estimator's."""
+    return temperature == 0 or floor == 1
+
+
 def rescale_factor(weight: Tensor,
                    threshold: Tensor,
                    temperature: float,
@@ -57,7 +63,7 @@ def rescale_factor(weight: Tensor,
     Returns:
         Tensor or None: Shape (C_out, d); None stands for 1 everywhere.
     """
-    if temperature == 0 or floor == 1:
+    if _is_one(temperature, floor):
         return None
     factor = _quarter_bump(weight, threshold, temperature)
     factor.add_(floor / (4 * (1 - floor)))
@@ -81,7 +87,7 @@ def rescale_gradient_(grad: Tensor,
         weight, threshold, temperature, floor, normalize: Those of
             :func:`rescale_factor`.
     """
-    if temperature == 0 or floor == 1:
+    if _is_one(temperature, floor):
         return
     kernels = kernels_for(weight, grad, threshold)
     if kernels is not None:

@@ -54,6 +54,12 @@ def _project(weight, factor, threshold, count, inner, norm, codes, d, tiny,
 
 
 @triton.jit
+def _factor(w, slope, temperature, floor):
+    s = tl.sigmoid(tl.abs(w) * slope - temperature)
+    return floor + (1 - floor) * 4 * (s - s * s)
+
+
+@triton.jit
 def _rescale(grad, weight, threshold, d, temperature, floor, tiny, largest,
              normalize: tl.constexpr, block: tl.constexpr):
     row = tl.program_id(0)
@@ -67,15 +73,13 @@ def _rescale(grad, weight, threshold, d, temperature, floor, tiny, largest,
         for first in range(0, d, block):
             inside = first + lanes < d
             w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
-            s = tl.sigmoid(tl.abs(w) * slope - temperature)
-            factor = floor + (1 - floor) * 4 * (s - s * s)
+            factor = _factor(w, slope, temperature, floor)
             sums += tl.where(inside, factor, 0.0)
         gain = 1 / tl.maximum(tl.sum(sums) / d, tiny)
     for first in range(0, d, block):
         inside = first + lanes < d
         w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
-        s = tl.sigmoid(tl.abs(w) * slope - temperature)
-        factor = (floor + (1 - floor) * 4 * (s - s * s)) * gain
+        factor = _factor(w, slope, temperature, floor) * gain
         g = tl.load(grad + start + first + lanes, mask=inside, other=0.0)
         tl.store(grad + start + first + lanes, g * factor, mask=inside)
 

@@ -44,6 +44,13 @@ def twins(monkeypatch, **settings):
     return alone, joined
 
 
+def assert_equal_gradients(alone, joined, **tolerances):
+    for one, other in zip(alone.parameters(), joined.parameters()):
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, **tolerances)
+
+
 def assert_equal_steps(alone, joined, steps=4, before_step=None):
     optimizers = [
         torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
@@ -56,11 +63,7 @@ def assert_equal_steps(alone, joined, steps=4, before_step=None):
             if before_step is not None:
                 before_step(net, step)
             net(x).square().mean().backward()
-        for one, other in zip(alone.parameters(), joined.parameters()):
-            if one.grad is None:
-                assert other.grad is None
-            else:
-                torch.testing.assert_close(one.grad, other.grad)
+        assert_equal_gradients(alone, joined)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -148,9 +151,7 @@ def test_accumulated_gradients_ternarize_once(monkeypatch):
             net(part).square().mean().backward()
             weights.append(ternary_layers(net)['third'].ternary_weight)
     assert weights[2] is weights[3]
-    for one, other in zip(alone.parameters(), joined.parameters()):
-        if one.grad is not None:
-            torch.testing.assert_close(one.grad, other.grad)
+    assert_equal_gradients(alone, joined)
 
 
 def test_an_edit_of_one_weight_is_seen(monkeypatch):
@@ -221,10 +222,7 @@ def test_regularizer_is_that_of_weights_alone(monkeypatch):
         for layer in layers[:3]:
             layer.ternarizer.active = False
         cosine_distances(layers).backward()
-    for one, other in zip(alone.parameters(), joined.parameters()):
-        assert (one.grad is None) == (other.grad is None)
-        if one.grad is not None:
-            torch.testing.assert_close(one.grad, other.grad)
+    assert_equal_gradients(alone, joined)
     # Of some of the layers that were measured together, then of one twice.
     values = [
         float(cosine_distances([net.third, net.unused, net.unused]))
@@ -242,10 +240,7 @@ def test_mixed_precision(monkeypatch):
         with torch.autocast('cpu', torch.bfloat16):
             loss = net(x).square().mean()
         loss.backward()
-    for one, other in zip(alone.parameters(), joined.parameters()):
-        if one.grad is not None:
-            torch.testing.assert_close(
-                one.grad, other.grad, rtol=0.02, atol=1e-3)
+    assert_equal_gradients(alone, joined, rtol=0.02, atol=1e-3)
 
 
 def test_half_weights(monkeypatch):
@@ -253,6 +248,4 @@ def test_half_weights(monkeypatch):
     x = torch.randn(5, 8, 7, 7).bfloat16()
     for net in (alone, joined):
         net(x).square().mean().backward()
-    for one, other in zip(alone.parameters(), joined.parameters()):
-        if one.grad is not None:
-            torch.testing.assert_close(one.grad, other.grad)
+    assert_equal_gradients(alone, joined)

@@ -1,7 +1,7 @@
 """Timing of float and ternary steps."""
 import time
 from statistics import quantiles
-from typing import Dict, List, Union
+from typing import Dict, List
 
 import torch
 from mmengine.optim import OptimWrapper
@@ -37,9 +37,6 @@ class Stepper:
             trained, lr=1e-5, momentum=0.9, weight_decay=0.0)
         UpdateRescaling().start(OptimWrapper(self.optimizer), self.layers)
 
-    def regularizer(self) -> Union[torch.Tensor, int]:
-        return 1e-3 * cosine_distances(self.layers) if self.layers else 0
-
     def step(self) -> Dict[str, float]:
         """Seconds of each part; on a GPU those in which its kernels are
         started, the last one until they are done."""
@@ -52,7 +49,9 @@ class Stepper:
             return dict(forward=now(self.device) - start)
         start = now(self.device)
         # First, as TernaryRegularizerHook has it.
-        pull = self.regularizer() if self.phase == 'approach' else 0
+        pull = 0
+        if self.phase == 'approach' and self.layers:
+            pull = 1e-3 * cosine_distances(self.layers)
         losses = self.model(**self.data, mode='loss')
         loss = self.model.parse_losses(losses)[0] + pull
         forward = time.perf_counter()
