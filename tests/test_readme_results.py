@@ -203,3 +203,25 @@ def test_r50(accuracy):
             mean(line[key] for line in group) for key in ('AP', 'val_AP'))
         claims.append(f'{name} {test:.1f} / {val:.1f}')
     assert ', '.join(claims) in TEXT
+
+
+def test_exact_threshold_of_faster_rcnn(accuracy):
+    split_by_float_model(accuracy, True)
+    cells = []
+    for change in ('exact-threshold', ''):
+        group = matching(
+            accuracy,
+            dict(
+                detector='faster_rcnn',
+                budget='short',
+                method='mmtern',
+                min_sparsity=0.0,
+                ablation=change))
+        assert len(group) == 2
+        cells.append(' / '.join(f'{mean(line[key] for line in group):.1f}'
+                                for key in ('AP', 'val_AP')))
+    exact, default = cells
+    claim = (
+        f"`threshold='exact'`: {exact}, from the same float models mmtern "
+        f'{default}')
+    assert claim in ' '.join(TEXT.split())
