@@ -133,6 +133,12 @@ def test_all_cells_are_read():
     assert len(cells_of_methods()) > 20
 
 
+def means(group: list) -> str:
+    """Test and val AP over lines, as a cell."""
+    test, val = (mean(line[key] for line in group) for key in ('AP', 'val_AP'))
+    return f'{test:.1f} / {val:.1f}'
+
+
 def assert_cell_of_ablation(accuracy, cell, seeds, change, **wanted):
     """``change`` of mmtern, '' for none, over as many lines as seeds."""
     group = matching(
@@ -145,8 +151,7 @@ def assert_cell_of_ablation(accuracy, cell, seeds, change, **wanted):
             ablation=change,
             lr=RATE['short']))
     assert len(group) == seeds, change
-    test, val = (mean(line[key] for line in group) for key in ('AP', 'val_AP'))
-    assert cell == f'{test:.1f} / {val:.1f}', change
+    assert cell == means(group), change
 
 
 def split_by_float_model(accuracy, known: bool) -> None:
@@ -199,9 +204,7 @@ def test_r50(accuracy):
                                                                 'fp')):
         group = [line for line in lines if line['method'] == method]
         assert len(group) == 2
-        test, val = (
-            mean(line[key] for line in group) for key in ('AP', 'val_AP'))
-        claims.append(f'{name} {test:.1f} / {val:.1f}')
+        claims.append(f'{name} {means(group)}')
     assert ', '.join(claims) in TEXT
 
 
@@ -218,8 +221,7 @@ def test_exact_threshold_of_faster_rcnn(accuracy):
                 min_sparsity=0.0,
                 ablation=change))
         assert len(group) == 2
-        cells.append(' / '.join(f'{mean(line[key] for line in group):.1f}'
-                                for key in ('AP', 'val_AP')))
+        cells.append(means(group))
     exact, default = cells
     claim = (
         f"`threshold='exact'`: {exact}, from the same float models mmtern "
