@@ -157,6 +157,12 @@ def test_rivals_began_from_the_same_float_model(tmp_path):
     assert '| - | +2.0 | -1.0 |' in table
 
 
+def test_a_change_without_mmtern_to_compare_is_in_the_table_alone(tmp_path):
+    line = dict(method='mmtern', ablation='floor0', seed=0, AP=40.0)
+    assert '| mmtern, floor0, lr 0.001 | 1 |' in redrawn(tmp_path, [line])
+    assert not list(tmp_path.glob('*.png'))
+
+
 @pytest.mark.parametrize('option, value, words', [
     ('--lr', '0', '--lr must be above 0, got 0.0'),
     ('--ablations', 'plain-ste+none', "unknown ablation 'none'; choose of"),

@@ -24,7 +24,8 @@ def draw(lines: List[Line], path: str, label: str,
 
     All panels of a detector share one scale, so that a difference looks as
     large as it is. A panel of a single setting compares nothing and is left
-    to the table, as is a setting without a value.
+    to the table, as is a setting without a value. Where no value is left,
+    nothing is drawn.
 
     Args:
         lines (list[dict]): Result lines, at least one without an error.
@@ -38,7 +39,11 @@ def draw(lines: List[Line], path: str, label: str,
     found: Dict[Panel, Rows] = {}
     for panel, rows in panels(lines).items():
         points = {row: by_seed(group, value) for row, group in rows.items()}
-        found[panel] = {row: x for row, x in points.items() if x}
+        points = {row: x for row, x in points.items() if x}
+        if points:
+            found[panel] = points
+    if not found:
+        return
     found = {k: v for k, v in found.items() if len(v) > 1} or found
     columns = [
         list(column) for _, column in groupby(
