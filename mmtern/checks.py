@@ -18,3 +18,10 @@ def check_sparsity(name: str, value: object) -> None:
     if not (is_number(value) and 0.0 <= value < 1.0):
         raise ValueError(f'{name} must be a number in [0, 1), the least share '
                          f'of zeros, but got {value!r}')
+
+
+def check_positive_count(name: str, value: object) -> None:
+    """Raise ``ValueError`` unless ``value`` is a whole number >= 1."""
+    if not (is_count(value) and value >= 1):
+        raise ValueError(
+            f'{name} must be a whole number >= 1, but got {value!r}')

@@ -6,7 +6,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..checks import is_count
+from ..checks import check_positive_count
 from .surroundings import check_alone
 
 
@@ -31,9 +31,7 @@ class TernaryBatchNormHook(Hook):
     """
 
     def __init__(self, iterations: int = 50) -> None:
-        if not (is_count(iterations) and iterations >= 1):
-            raise ValueError('iterations must be a whole number >= 1, but got '
-                             f'{iterations!r}')
+        check_positive_count('iterations', iterations)
         self.iterations = iterations
         self._begin = 0
         self._momenta: Optional[Dict[_BatchNorm, Optional[float]]] = None

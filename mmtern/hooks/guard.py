@@ -8,6 +8,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ..checks import check_positive_count
+
 
 def non_finite_tensors(model: torch.nn.Module) -> List[str]:
     """Names of the parameters and buffers that hold NaN or infinity.
@@ -46,9 +48,7 @@ class TernaryGuardHook(Hook):
     """
 
     def __init__(self, interval: int = 50) -> None:
-        if not (isinstance(interval, int) and interval >= 1):
-            raise ValueError('interval must be a whole number of iterations '
-                             f'>= 1, but got {interval!r}')
+        check_positive_count('interval', interval)
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:

@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ..checks import check_positive_count
 from ..layers import TernaryWeight
 from .schedule import unwrapped_ternary_layers
 from .updates import optimizers_of
@@ -37,9 +38,7 @@ class TernaryStatisticsHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
-        if not (isinstance(interval, int) and interval >= 1):
-            raise ValueError('interval must be a whole number of iterations '
-                             f'>= 1, but got {interval!r}')
+        check_positive_count('interval', interval)
         self.interval = interval
         self._layers: Dict[str, TernaryWeight] = {}
         self._last_codes: Dict[str, Tensor] = {}

@@ -1,7 +1,7 @@
 """What a user can choose about ternary weights, checked at construction."""
 from dataclasses import dataclass
 
-from ..checks import check_sparsity, is_number
+from ..checks import check_positive_count, check_sparsity, is_number
 from ..ops import SCALES
 
 THRESHOLDS = ('mean', 'exact', 'max')
@@ -80,10 +80,7 @@ class TernarySettings:
             raise ValueError(
                 f"forward='soft' takes a scale of {SCALES}, but got "
                 f'scale={self.scale!r}')
-        _check_number('refresh_interval', self.refresh_interval)
-        if not self.refresh_interval >= 1:
-            raise ValueError('refresh_interval must be at least 1 step, but '
-                             f'got {self.refresh_interval}')
+        check_positive_count('refresh_interval', self.refresh_interval)
 
     @property
     def rescales_updates(self) -> bool:
