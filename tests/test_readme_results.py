@@ -213,8 +213,8 @@ def test_r50(accuracy):
 def test_exact_threshold_of_faster_rcnn(accuracy):
     split_by_float_model(accuracy, True)
     cells = []
-    for change in ('exact-threshold', ''):
-        for budget in ('short', 'real'):
+    for budget in ('short', 'real'):
+        for change in ('exact-threshold', ''):
             group = matching(
                 accuracy,
                 dict(
@@ -225,7 +225,25 @@ def test_exact_threshold_of_faster_rcnn(accuracy):
                     ablation=change))
             assert len(group) == 2
             cells.append(means(group))
-    claim = (
-        "`threshold='exact'`: {} after 8, {} after 36; of the default, from "
-        'the same float models, {} and {}').format(*cells)
+    claim = "`'exact'` (of the default): {} ({}) after 8, {} ({}) after 36"
+    claim = claim.format(*cells)
+    assert claim in ' '.join(TEXT.split())
+
+
+def test_each_filter_of_twn_as_sparse_as_mmtern(accuracy):
+    split_by_float_model(accuracy, True)
+    cells = []
+    for method, per in (('twn', 'filter'), ('mmtern', 'model')):
+        group = matching(
+            accuracy,
+            dict(
+                detector='retinanet',
+                budget='real',
+                method=method,
+                min_sparsity=0.8,
+                zeros_per=per,
+                amp=True))
+        assert len(group) == 2
+        cells.append(means(group))
+    claim = 'it has {} where mmtern has {}.'.format(*cells)
     assert claim in ' '.join(TEXT.split())
