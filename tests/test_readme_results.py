@@ -112,6 +112,14 @@ def matching(accuracy, wanted: dict) -> list:
     ]
 
 
+def spread_and_val(accuracy, group: list) -> str:
+    """Test AP over seeds with its deviation, and val AP, as a cell."""
+    test, val = (
+        accuracy.results.by_seed(group, itemgetter(key))
+        for key in ('AP', 'val_AP'))
+    return f'{accuracy.summary.spread(test)} / {mean(val):.1f}'
+
+
 @pytest.mark.parametrize('wanted, rival, seeds, cell', cells_of_methods())
 def test_methods(wanted, rival, seeds, cell, accuracy):
     results, summary = accuracy.results, accuracy.summary
@@ -120,15 +128,14 @@ def test_methods(wanted, rival, seeds, cell, accuracy):
         return lambda line: results.gain_over(line, accuracy.lines, rival, key)
 
     group = matching(accuracy, wanted)
-    value = over_rival if rival else itemgetter
+    if not rival:
+        assert seeds == str(len({line['seed'] for line in group}))
+        assert cell == spread_and_val(accuracy, group)
+        return
     test, val = (
-        results.by_seed(group, value(key)) for key in ('AP', 'val_AP'))
+        results.by_seed(group, over_rival(key)) for key in ('AP', 'val_AP'))
     assert seeds == str(len(test))
-    if rival:
-        expected = f'{summary.difference(test)} / {summary.difference(val)}'
-    else:
-        expected = f'{summary.spread(test)} / {mean(val):.1f}'
-    assert cell == expected
+    assert cell == f'{summary.difference(test)} / {summary.difference(val)}'
 
 
 def test_all_cells_are_read():
@@ -247,3 +254,20 @@ def test_each_filter_of_twn_as_sparse_as_mmtern(accuracy):
         cells.append(means(group))
     claim = 'it has {} where mmtern has {}.'.format(*cells)
     assert claim in ' '.join(TEXT.split())
+
+
+def test_embedded_data(accuracy):
+    accuracy.lines = accuracy.results.read_lines(
+        str(ROOT / 'tools/results/shapes-lite.jsonl'))
+    header, *rows = table('`--suite shapes-lite`, 8 + 8 epochs')
+    methods = {'float': 'fp', 'TWN': 'twn'}
+    for detector, seeds, *cells in rows:
+        for title, cell in zip(header[2:], cells):
+            group = matching(
+                accuracy,
+                dict(
+                    detector=DETECTORS[detector],
+                    method=methods.get(title, 'mmtern'),
+                    ablation='approach-strong' * ('approach' in title)))
+            assert len(group) == int(seeds), title
+            assert cell == spread_and_val(accuracy, group), title
