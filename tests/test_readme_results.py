@@ -259,7 +259,9 @@ def test_each_filter_of_twn_as_sparse_as_mmtern(accuracy):
 def test_embedded_data(accuracy):
     accuracy.lines = accuracy.results.read_lines(
         str(ROOT / 'tools/results/shapes-lite.jsonl'))
-    header, *rows = table('`--suite shapes-lite`, 8 + 8 epochs')
+    header, *rows = table(
+        '[`--suite shapes-lite`](tools/results/shapes-lite.md) `--amp`, '
+        '8 + 8 epochs')
     methods = {'float': 'fp', 'TWN': 'twn'}
     for detector, seeds, *cells in rows:
         for title, cell in zip(header[2:], cells):
