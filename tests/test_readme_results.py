@@ -112,11 +112,15 @@ def matching(accuracy, wanted: dict) -> list:
     ]
 
 
-def spread_and_val(accuracy, group: list) -> str:
+def over_seeds(accuracy, group: list, value=itemgetter) -> list:
+    """Of each seed, what ``value`` makes of test AP, and of val AP."""
+    return [
+        accuracy.results.by_seed(group, value(key)) for key in ('AP', 'val_AP')
+    ]
+
+
+def spread_and_val(accuracy, test: list, val: list) -> str:
     """Test AP over seeds with its deviation, and val AP, as a cell."""
-    test, val = (
-        accuracy.results.by_seed(group, itemgetter(key))
-        for key in ('AP', 'val_AP'))
     return f'{accuracy.summary.spread(test)} / {mean(val):.1f}'
 
 
@@ -127,23 +131,23 @@ def test_methods(wanted, rival, seeds, cell, accuracy):
     def over_rival(key):
         return lambda line: results.gain_over(line, accuracy.lines, rival, key)
 
-    group = matching(accuracy, wanted)
-    if not rival:
-        assert seeds == str(len({line['seed'] for line in group}))
-        assert cell == spread_and_val(accuracy, group)
-        return
-    test, val = (
-        results.by_seed(group, over_rival(key)) for key in ('AP', 'val_AP'))
+    test, val = over_seeds(accuracy, matching(accuracy, wanted),
+                           over_rival if rival else itemgetter)
     assert seeds == str(len(test))
-    assert cell == f'{summary.difference(test)} / {summary.difference(val)}'
+    if rival:
+        expected = f'{summary.difference(test)} / {summary.difference(val)}'
+    else:
+        expected = spread_and_val(accuracy, test, val)
+    assert cell == expected
 
 
 def test_all_cells_are_read():
     assert len(cells_of_methods()) > 20
 
 
-def means(group: list) -> str:
-    """Test and val AP over lines, as a cell."""
+def means(group: list, count: int) -> str:
+    """Test and val AP over lines, as many as ``count``, as a cell."""
+    assert len(group) == count, group
     test, val = (mean(line[key] for line in group) for key in ('AP', 'val_AP'))
     return f'{test:.1f} / {val:.1f}'
 
@@ -159,8 +163,7 @@ def assert_cell_of_ablation(accuracy, cell, seeds, change, **wanted):
             min_sparsity=0.0,
             ablation=change,
             lr=RATE['short']))
-    assert len(group) == seeds, change
-    assert cell == means(group), change
+    assert cell == means(group, seeds), change
 
 
 def split_by_float_model(accuracy, known: bool) -> None:
@@ -212,8 +215,7 @@ def test_r50(accuracy):
     for name, method in (('mmtern', 'mmtern'), ('TWN', 'twn'), ('float',
                                                                 'fp')):
         group = [line for line in lines if line['method'] == method]
-        assert len(group) == 2
-        claims.append(f'{name} {means(group)}')
+        claims.append(f'{name} {means(group, 2)}')
     assert ', '.join(claims) in TEXT
 
 
@@ -230,8 +232,7 @@ def test_exact_threshold_of_faster_rcnn(accuracy):
                     method='mmtern',
                     min_sparsity=0.0,
                     ablation=change))
-            assert len(group) == 2
-            cells.append(means(group))
+            cells.append(means(group, 2))
     claim = "`'exact'` (of the default): {} ({}) after 8, {} ({}) after 36"
     claim = claim.format(*cells)
     assert claim in ' '.join(TEXT.split())
@@ -250,8 +251,7 @@ def test_each_filter_of_twn_as_sparse_as_mmtern(accuracy):
                 min_sparsity=0.8,
                 zeros_per=per,
                 amp=True))
-        assert len(group) == 2
-        cells.append(means(group))
+        cells.append(means(group, 2))
     claim = 'it has {} where mmtern has {}.'.format(*cells)
     assert claim in ' '.join(TEXT.split())
 
@@ -272,4 +272,5 @@ def test_embedded_data(accuracy):
                     method=methods.get(title, 'mmtern'),
                     ablation='approach-strong' * ('approach' in title)))
             assert len(group) == int(seeds), title
-            assert cell == spread_and_val(accuracy, group), title
+            assert cell == spread_and_val(accuracy,
+                                          *over_seeds(accuracy, group)), title

@@ -96,18 +96,14 @@ def write_summary(path: str) -> None:
     """Table and plots beside the result lines: of the methods, and of what
     was changed in mmtern."""
     lines = read_lines(path)
-    with open(path.replace('.jsonl', '.md'), 'w') as file:
+    stem, _ = osp.splitext(path)
+    with open(f'{stem}.md', 'w') as file:
         file.write(markdown_table(lines))
-    lines = [line for line in lines if 'error' not in line]
     methods = [line for line in lines if not run_of(line).ablation]
     changes = [line for line in lines if run_of(line).ablation]
-    if methods:
-        draw(methods, path.replace('.jsonl', '.png'), 'test AP (%)',
-             itemgetter('AP'))
-    if changes:
-        draw(changes, path.replace('.jsonl', '_ablations.png'),
-             'test AP over mmtern (%)',
-             lambda line: gain_over(line, lines, 'mmtern', 'AP'))
+    draw(methods, f'{stem}.png', 'test AP (%)', itemgetter('AP'))
+    draw(changes, f'{stem}_ablations.png', 'test AP over mmtern (%)',
+         lambda line: gain_over(line, lines, 'mmtern', 'AP'))
 
 
 def main() -> None:

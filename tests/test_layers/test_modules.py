@@ -185,7 +185,7 @@ def test_bfloat16_autocast_ternarizes_in_float32():
     (dict(forward='medium'), "forward.*'hard'.*'medium'"),
     (dict(floor=1.5), r'floor.*\[0, 1\].*1.5'),
     (dict(min_sparsity=1), r'min_sparsity.*\[0, 1\).*1'),
-    (dict(refresh_interval=0), 'refresh_interval.*>= 1.*0'),
+    (dict(refresh_interval=0), 'refresh_interval.*whole number >= 1.*0'),
     (dict(refresh_interval=2.5), 'refresh_interval.*whole number.*2.5'),
     (dict(refresh_interval=True), 'refresh_interval.*whole number.*True'),
     (dict(forward='soft', scale='ttq'), "soft.*scale='ttq'"),

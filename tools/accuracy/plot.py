@@ -28,14 +28,11 @@ def draw(lines: List[Line], path: str, label: str,
     nothing is drawn.
 
     Args:
-        lines (list[dict]): Result lines, at least one without an error.
+        lines (list[dict]): Result lines; failed ones are left out.
         path (str): Of the picture.
         label (str): What the values are.
         value (Callable): From a line to a number, or None.
     """
-    import matplotlib
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
     found: Dict[Panel, Rows] = {}
     for panel, rows in panels(lines).items():
         points = {row: by_seed(group, value) for row, group in rows.items()}
@@ -44,6 +41,9 @@ def draw(lines: List[Line], path: str, label: str,
             found[panel] = points
     if not found:
         return
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
     found = {k: v for k, v in found.items() if len(v) > 1} or found
     columns = [
         list(column) for _, column in groupby(
