@@ -30,5 +30,5 @@ __all__ = [
     'rescale_factor', 'rescale_gradient_', 'rescale_update_', 'row_blocks',
     'rows_of', 'sigmoid_bump', 'soft_ternary', 'soft_ternary_slope',
     'sparsity_threshold', 'split_rows', 'straight_through',
-    'straight_through_all', 'ternary_codes', 'unpack_codes', 'weight_of'
+    'straight_through_all', 'ternary_codes', 'unpack_codes'
 ]
