@@ -1,5 +1,6 @@
 """What a setting may be."""
 import math
+from typing import Sequence
 
 
 def is_number(value: object) -> bool:
@@ -11,6 +12,20 @@ def is_number(value: object) -> bool:
 def is_count(value: object) -> bool:
     """Whether ``value`` is a whole number >= 0."""
     return isinstance(value, int) and is_number(value) and value >= 0
+
+
+def check_choice(name: str, value: object, accepted: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of those accepted."""
+    if value not in accepted:
+        raise ValueError(
+            f'{name} must be one of {accepted}, but got {value!r}')
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise ``ValueError`` unless ``value`` is a bool: the text 'False' would
+    count as true."""
+    if not isinstance(value, bool):
+        raise ValueError(f'{name} must be True or False, but got {value!r}')
 
 
 def check_sparsity(name: str, value: object) -> None:

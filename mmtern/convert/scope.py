@@ -7,7 +7,7 @@ from typing import Optional, Sequence
 from mmcv.cnn.bricks import wrappers
 from torch import nn
 
-from ..checks import check_sparsity
+from ..checks import check_flag, check_sparsity
 
 # What the last layers of mmdet's heads are named after, at the end of a name
 # like retina_cls, fc_reg, multi_level_conv_obj.0 or cls_branches.3, but not
@@ -65,18 +65,11 @@ class Scope:
 
     def __post_init__(self) -> None:
         check_sparsity('model_sparsity', self.model_sparsity)
-        for name in ('include', 'exclude'):
-            patterns = getattr(self, name)
-            if isinstance(patterns, str):
-                raise ValueError(f'{name} must be a list of patterns, but got '
-                                 f'the string {patterns!r}')
-            for pattern in patterns or ():
-                try:
-                    re.compile(pattern)
-                except re.error as error:
-                    raise ValueError(
-                        f'{name} holds {pattern!r}, which is no regular '
-                        f'expression: {error}') from None
+        for name in ('stem', 'predictions', 'depthwise'):
+            check_flag(name, getattr(self, name))
+        if self.include is not None:
+            _check_patterns('include', self.include)
+        _check_patterns('exclude', self.exclude)
 
     def reason_to_leave(self, name: str, layer: nn.Module) -> Optional[str]:
         """Why ``layer`` stays full precision; None if it becomes
@@ -101,3 +94,15 @@ class Scope:
             included = isinstance(layer, nn.Conv2d) or re.search(
                 FULLY_CONNECTED, name)
         return None if included else 'not included'
+
+
+def _check_patterns(name: str, patterns: Sequence[str]) -> None:
+    if not isinstance(patterns, (list, tuple)):
+        raise ValueError(
+            f'{name} must be a list of patterns, but got {patterns!r}')
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ValueError(f'{name} holds {pattern!r}, which is no regular '
+                             f'expression: {error}') from None

@@ -4,6 +4,7 @@ import torch
 import zstandard
 from torch import Tensor
 
+from ..checks import check_choice
 from .errors import TernaryFileError
 
 ENCODINGS = ('zstd', '2bit')
@@ -38,9 +39,7 @@ def compress(data: Tensor, encoding: str = 'zstd') -> Tensor:
     Raises:
         ValueError: For an unknown encoding.
     """
-    if encoding not in ENCODINGS:
-        raise ValueError(
-            f'encoding must be one of {ENCODINGS}, but got {encoding!r}')
+    check_choice('encoding', encoding, ENCODINGS)
     if encoding == '2bit':
         return data
     frame = zstandard.ZstdCompressor(

@@ -1,5 +1,5 @@
 """Write a detector into one small file."""
-from typing import Any, Dict, Tuple
+from typing import Any, Dict
 
 import mmcv
 import mmdet
@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from ..checks import check_choice
 from ..sizes import Sizes
 from ..version import __version__
 from .atomic import check_target, write_atomically
@@ -55,9 +56,9 @@ def save_packed(model: nn.Module,
             with weights that are no finite numbers.
         FileExistsError: If ``path`` exists and ``force`` is not set.
     """
-    _check_choice('encoding', encoding, ENCODINGS)
-    _check_choice('dtype', dtype, DTYPES)
-    _check_choice('predictions', predictions, PREDICTION_FORMATS)
+    check_choice('encoding', encoding, ENCODINGS)
+    check_choice('dtype', dtype, DTYPES)
+    check_choice('predictions', predictions, PREDICTION_FORMATS)
     if not path.endswith('.safetensors'):
         raise ValueError(f'a packed file is read by its ending .safetensors, '
                          f'but the target is {path!r}')
@@ -91,9 +92,3 @@ def save_packed(model: nn.Module,
 def _plain_meta(dataset_meta: Dict[str, Any]) -> Dict[str, Any]:
     meta = {key.lower(): value for key, value in dataset_meta.items()}
     return {k: meta[k] for k in ('classes', 'palette') if meta.get(k)}
-
-
-def _check_choice(name: str, value: str, accepted: Tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise ValueError(
-            f'{name} must be one of {accepted}, but got {value!r}')

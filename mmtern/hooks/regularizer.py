@@ -7,7 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..checks import is_count, is_number
+from ..checks import check_choice, check_flag, is_count, is_number
 from ..layers import TernaryWeight, cosine_distances
 from .schedule import to_iterations, unwrapped_ternary_layers
 from .surroundings import check_alone, forward_mode
@@ -57,9 +57,8 @@ class TernaryRegularizerHook(Hook):
             raise ValueError(
                 'begin and end must be whole numbers with 0 <= begin < end, '
                 f'but got begin={begin!r}, end={end!r}')
-        if shape not in SHAPES:
-            raise ValueError(
-                f'shape must be one of {SHAPES}, but got {shape!r}')
+        check_choice('shape', shape, SHAPES)
+        check_flag('by_epoch', by_epoch)
         self.loss_weight = loss_weight
         self.begin, self.end = begin, end
         self.shape = shape

@@ -6,7 +6,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..checks import is_count, is_number
+from ..checks import check_flag, is_count, is_number
 from ..convert import ternary_layers
 from ..layers import TernaryWeight
 from .surroundings import check_alone, refuse_sharded, warn_of_averaging
@@ -83,6 +83,7 @@ class TernaryScheduleHook(Hook):
             raise ValueError(
                 'temperature must hold two numbers >= 0, at the begin and '
                 f'the end of the ternary phase, but got {temperature!r}')
+        check_flag('by_epoch', by_epoch)
         self.begin = begin
         self.temperature = tuple(temperature)
         self.by_epoch = by_epoch

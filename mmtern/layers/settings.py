@@ -1,7 +1,8 @@
 """What a user can choose about ternary weights, checked at construction."""
 from dataclasses import dataclass
 
-from ..checks import check_positive_count, check_sparsity, is_number
+from ..checks import (check_choice, check_flag, check_positive_count,
+                      check_sparsity, is_number)
 from ..ops import SCALES
 
 THRESHOLDS = ('mean', 'exact', 'max')
@@ -64,10 +65,10 @@ class TernarySettings:
     refresh_interval: int = 10
 
     def __post_init__(self) -> None:
-        _check_choice('threshold', self.threshold, THRESHOLDS)
-        _check_choice('scale', self.scale, SCALES + LEARNED_SCALES)
-        _check_choice('forward', self.forward, FORWARDS)
-        _check_choice('rescale', self.rescale, RESCALES)
+        check_choice('threshold', self.threshold, THRESHOLDS)
+        check_choice('scale', self.scale, SCALES + LEARNED_SCALES)
+        check_choice('forward', self.forward, FORWARDS)
+        check_choice('rescale', self.rescale, RESCALES)
         check_sparsity('min_sparsity', self.min_sparsity)
         _check_number('reference_rms', self.reference_rms)
         if not self.reference_rms >= 0:
@@ -76,6 +77,7 @@ class TernarySettings:
         _check_number('floor', self.floor)
         if not 0.0 <= self.floor <= 1.0:
             raise ValueError(f'floor must lie in [0, 1], but got {self.floor}')
+        check_flag('normalize', self.normalize)
         if self.forward == 'soft' and self.scale in LEARNED_SCALES:
             raise ValueError(
                 f"forward='soft' takes a scale of {SCALES}, but got "
@@ -98,12 +100,6 @@ class TernarySettings:
     def learns_scale(self) -> bool:
         """Whether the layer holds a trained ``weight_scale``."""
         return self.scale in LEARNED_SCALES
-
-
-def _check_choice(name: str, value: str, accepted: tuple) -> None:
-    if value not in accepted:
-        raise ValueError(
-            f'{name} must be one of {accepted}, but got {value!r}')
 
 
 def _check_number(name: str, value: float) -> None:

@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from ..checks import check_choice
 from ..convert import ternary_layers
 from ..files.atomic import check_target, write_atomically
 from ..files.config_text import config_to_text
@@ -62,9 +63,7 @@ def save_onnx(model: nn.Module,
             known, or a graph that computes something else.
         FileExistsError: If a target exists and ``force`` is not set.
     """
-    if weights not in WEIGHTS:
-        raise ValueError(
-            f'weights must be one of {WEIGHTS}, but got {weights!r}')
+    check_choice('weights', weights, WEIGHTS)
     if input_size is not None and (len(input_size) != 2
                                    or any(side < _DIVISOR or side % _DIVISOR
                                           for side in input_size)):

@@ -69,7 +69,10 @@ def test_reasons(layer, scope, reason):
     (dict(include='head'), "include.*list of patterns.*'head'"),
     (dict(exclude='head'), "exclude.*list of patterns.*'head'"),
     (dict(include=['(']), r"include holds '\('.*no regular expression"),
+    (dict(include=[3]), 'include holds 3,.*no regular expression'),
+    (dict(exclude=None), 'exclude.*list of patterns.*None'),
+    (dict(stem='no'), "stem must be True or False, but got 'no'"),
 ])
-def test_wrong_patterns(kwargs, message):
+def test_wrong_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         Scope(**kwargs)

@@ -14,6 +14,8 @@ from ..toy import ToyModel, toy_runner
     (TernaryScheduleHook, dict(temperature=(0, math.nan)), 'temperature.*nan'),
     (TernaryScheduleHook, dict(begin='2'), "begin.*whole number.*'2'"),
     (TernaryScheduleHook, dict(begin=True), 'begin.*whole number.*True'),
+    (TernaryScheduleHook, dict(by_epoch='no'), "by_epoch.*False.*'no'"),
+    (TernaryRegularizerHook, dict(by_epoch=None), 'by_epoch.*False.*None'),
     (TernaryRegularizerHook, dict(loss_weight='1e-3'),
      "loss_weight.*number.*'1e-3'"),
     (TernaryRegularizerHook, dict(loss_weight=math.inf),
@@ -28,6 +30,7 @@ from ..toy import ToyModel, toy_runner
     (TernarySettings, dict(reference_rms=math.inf),
      'reference_rms must be a finite number.*inf'),
     (TernarySettings, dict(min_sparsity=None), 'min_sparsity.*number.*None'),
+    (TernarySettings, dict(normalize=2), 'normalize.*True or False.*2'),
     (TernarySettings, dict(scale=2), "scale.*'norm'.*2"),
 ])
 def test_wrong_arguments(build, kwargs, message):
