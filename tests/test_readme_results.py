@@ -226,7 +226,7 @@ def test_each_filter_of_twn_as_sparse_as_mmtern(accuracy):
                 zeros_per=per,
                 amp=True))
         cells.append(means(group, 2))
-    claim = 'it has {} where mmtern has {}.'.format(*cells)
+    claim = 'it has {} where mmtern has {} (2 seeds)'.format(*cells)
     assert claim in ' '.join(TEXT.split())
 
 
