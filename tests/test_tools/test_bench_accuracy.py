@@ -142,7 +142,7 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
     assert '| 41.0 ± 0.0 | -6.0 ± 2.0 | - | - |' in sparse
 
 
-def test_rivals_began_from_the_same_float_model(tmp_path):
+def test_rivals_have_the_same_float_model_and_learning_rate(tmp_path):
     runs = [('twn', None, 38.0, 43.0), ('twn', 'a', 40.0, 41.0),
             ('twn', 'b', 45.0, 42.0), ('mmtern', None, 39.0, 41.0),
             ('mmtern', 'a', 43.0, 41.0), ('mmtern', 'b', 47.0, 41.0),
@@ -152,6 +152,15 @@ def test_rivals_began_from_the_same_float_model(tmp_path):
         lines.append(dict(method=method, seed=0, AP=test, val_AP=val))
         if float_model is not None:
             lines[-1]['float_model'] = float_model
+    # Best on val, but at another learning rate.
+    lines.append(
+        dict(
+            method='twn',
+            seed=0,
+            AP=30.0,
+            val_AP=44.0,
+            lr=0.1,
+            float_model='a'))
     # By 1, 3 and 2 on test; on val by -2, 0 and -1; of c by nothing, TWN was
     # not run from it. One seed in all.
     table = redrawn(tmp_path, lines)

@@ -109,22 +109,19 @@ def _order(line: Line) -> tuple:
 
 def rival_of(line: Line, lines: List[Line], method: str) -> Optional[Line]:
     """The run of ``method`` that a line is measured against: from the same
-    float model, of the same detector, budget and seed, and but for float the
-    same scope and zeros, spread alike; of the same precision where that was
-    run, and of several learning rates the best on val."""
+    float model, of the same detector, budget, seed and learning rate, and but
+    for float the same scope and zeros, spread alike; of the same precision
+    where that was run."""
     run = run_of(line)
     twin = comparable(replace(run, method=method, ablation=''))
     rivals = [
-        other for other in lines if 'error' not in other
-        and replace(run_of(other), lr=run.lr, amp=run.amp) == twin
+        other for other in lines
+        if 'error' not in other and replace(run_of(other), amp=run.amp) == twin
         # The first lines do not name it, and count as begun from one a seed.
         and other.get('float_model') == line.get('float_model')
     ]
-
-    def nearness(other: Line) -> tuple:
-        return run_of(other).amp == run.amp, other['val_AP']
-
-    return max(rivals, key=nearness, default=None)
+    return max(
+        rivals, key=lambda other: run_of(other).amp == run.amp, default=None)
 
 
 def gain_over(line: Line, lines: List[Line], method: str,
