@@ -4,6 +4,7 @@ from typing import Callable, NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
+from ..checks import check_choice
 from .fused import kernels_for
 from .rows import row_blocks
 from .threshold import MEAN_FACTOR, TINY, mean_threshold
@@ -71,14 +72,13 @@ class Projection(NamedTuple):
                 minimizes ``||w - a t||`` (arXiv 1605.04711, eq. 5), which
                 shrinks the norm by ``cos(w, t)``.
         """
+        check_choice('scale', kind, SCALES)
         count = self.count.clamp_min(1.0)
-        if kind == 'norm':
-            # 0 for an all-zero row. A NaN norm stays one: codes alone would
-            # take a filter with NaN in it for a zero filter.
-            return self.norm / count.sqrt()
         if kind == 'lsq':
             return self.inner / count
-        raise ValueError(f'scale must be one of {SCALES}, but got {kind!r}')
+        # 0 for an all-zero row. A NaN norm stays one: codes alone would take
+        # a filter with NaN in it for a zero filter.
+        return self.norm / count.sqrt()
 
 
 def project(weight: Tensor,
