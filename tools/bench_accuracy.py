@@ -92,18 +92,24 @@ def _run_and_append(run: Run, folder: str, path: str) -> None:
     append_line(path, line)
 
 
-def write_summary(path: str) -> None:
+def write_summary(path: str) -> str:
     """Table and plots beside the result lines: of the methods, and of what
-    was changed in mmtern."""
+    was changed in mmtern.
+
+    Returns:
+        str: The table.
+    """
     lines = read_lines(path)
     stem, _ = osp.splitext(path)
+    table = markdown_table(lines)
     with open(f'{stem}.md', 'w') as file:
-        file.write(markdown_table(lines))
+        file.write(table)
     methods = [line for line in lines if not run_of(line).ablation]
     changes = [line for line in lines if run_of(line).ablation]
     draw(methods, f'{stem}.png', 'test AP (%)', itemgetter('AP'))
     draw(changes, f'{stem}_ablations.png', 'test AP over mmtern (%)',
          lambda line: gain_over(line, lines, 'mmtern', 'AP'))
+    return table
 
 
 def main() -> None:
@@ -149,8 +155,7 @@ def main() -> None:
             f'[{done + 1}/{len(runs)}] {run.name}: exit '
             f'{process.exitcode}, about {left / 60:.0f} min left',
             flush=True)
-    write_summary(path)
-    print(open(path.replace('.jsonl', '.md')).read())
+    print(write_summary(path))
     if failed:
         fail(f'{failed} of {len(runs)} runs failed, see {path}')
 
