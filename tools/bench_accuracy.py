@@ -107,8 +107,12 @@ def write_summary(path: str) -> str:
     methods = [line for line in lines if not run_of(line).ablation]
     changes = [line for line in lines if run_of(line).ablation]
     draw(methods, f'{stem}.png', 'test AP (%)', itemgetter('AP'))
-    draw(changes, f'{stem}_ablations.png', 'test AP over mmtern (%)',
-         lambda line: gain_over(line, lines, 'mmtern', 'AP'))
+    draw(
+        changes,
+        f'{stem}_ablations.png',
+        'test AP over mmtern (%)',
+        lambda line: gain_over(line, lines, 'mmtern', 'AP'),
+        differences=True)
     return table
 
 

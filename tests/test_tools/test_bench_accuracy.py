@@ -174,6 +174,34 @@ def test_a_change_without_mmtern_to_compare_is_in_the_table_alone(tmp_path):
     assert not list(tmp_path.glob('*.png'))
 
 
+@pytest.mark.parametrize('differences', [False, True])
+def test_a_panel_of_one_setting_shows_differences_only(differences, tmp_path):
+    lines = [
+        dict(
+            suite='smoke',
+            detector='retinanet',
+            method=method,
+            budget=budget,
+            seed=0,
+            float_epochs=1,
+            extra_epochs=1,
+            AP=40.0) for method, budget in (('twn', 'short'), ('fp', 'short'),
+                                            ('twn', 'real'))
+    ]
+    picture = tmp_path / 'plot.svg'
+    code = ('from operator import itemgetter; from matplotlib import rcParams;'
+            'from accuracy.plot import draw;'
+            'rcParams["svg.fonttype"] = "none";'
+            f'draw({lines}, {str(picture)!r}, "AP", itemgetter("AP"),'
+            f'     differences={differences})')
+    subprocess.run([sys.executable, '-c', code],
+                   cwd=REPOSITORY / 'tools',
+                   check=True)
+    text = picture.read_text()
+    assert '(short)' in text
+    assert ('(real)' in text) == differences
+
+
 @pytest.mark.parametrize('option, value, words', [
     ('--lr', '0', '--lr must be above 0, got 0.0'),
     ('--ablations', 'plain-ste+none', "unknown ablation 'none'; choose of"),

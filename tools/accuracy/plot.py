@@ -18,20 +18,26 @@ Rows = Dict[Row, List[float]]
 Column = List[Tuple[Panel, Rows]]
 
 
-def draw(lines: List[Line], path: str, label: str,
-         value: Callable[[Line], Optional[float]]) -> None:
+def draw(lines: List[Line],
+         path: str,
+         label: str,
+         value: Callable[[Line], Optional[float]],
+         differences: bool = False) -> None:
     """``value`` of every setting as points over seeds, means as bars.
 
     All panels of a detector share one scale, so that a difference looks as
-    large as it is. A panel of a single setting compares nothing and is left
-    to the table, as is a setting without a value. Where no value is left,
-    nothing is drawn.
+    large as it is. A setting without a value is left to the table. Where no
+    value is left, nothing is drawn.
 
     Args:
         lines (list[dict]): Result lines; failed ones are left out.
         path (str): Of the picture.
         label (str): What the values are.
         value (Callable): From a line to a number, or None.
+        differences (bool): Whether the values are differences from a
+            setting that is not among ``lines``; a line at zero stands for
+            it. Otherwise a panel of a single setting compares nothing, and
+            is left to the table, too. Defaults to False.
     """
     found: Dict[Panel, Rows] = {}
     for panel, rows in panels(lines).items():
@@ -44,7 +50,8 @@ def draw(lines: List[Line], path: str, label: str,
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
-    found = {k: v for k, v in found.items() if len(v) > 1} or found
+    if not differences:
+        found = {k: v for k, v in found.items() if len(v) > 1} or found
     columns = [
         list(column) for _, column in groupby(
             found.items(), key=lambda item: item[0].detector)
@@ -59,14 +66,15 @@ def draw(lines: List[Line], path: str, label: str,
     parts = figure.subfigures(
         1, len(columns), squeeze=False, width_ratios=widths)[0]
     for part, column in zip(parts, columns):
-        _draw_column(part, column, height)
+        _draw_column(part, column, height, differences)
         name = DETECTORS[column[0][0].detector]
         part.suptitle(f'{name}: {label}', weight='bold')
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
-def _draw_column(part, column: Column, height: float) -> None:
+def _draw_column(part, column: Column, height: float,
+                 differences: bool) -> None:
     """The panels of a detector, ``height`` rows high; where they have fewer,
     the rest stays empty."""
     ratios = [_height(rows) for _, rows in column]
@@ -77,6 +85,8 @@ def _draw_column(part, column: Column, height: float) -> None:
         sharex=True,
         squeeze=False)[:, 0]
     for axis, (panel, rows) in zip(axes, column):
+        if differences:
+            axis.axvline(0, color=COLORS['mmtern'])
         _draw_panel(axis, panel, rows)
     for axis in axes[len(ratios):]:
         axis.set_visible(False)
@@ -85,8 +95,6 @@ def _draw_column(part, column: Column, height: float) -> None:
 
 def _draw_panel(axis, panel: Panel, rows: Rows) -> None:
     ordered = sorted(rows, key=lambda row: mean(rows[row]))
-    if min(map(min, rows.values())) < 0:
-        axis.axvline(0, color=COLORS['mmtern'])
     for y, row in enumerate(ordered):
         values = rows[row]
         color = (
