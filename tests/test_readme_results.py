@@ -27,6 +27,14 @@ CHANGES = {
     "`'exact'` and `'lsq'`": 'exact-threshold+scale-lsq',
     'neck 1, head 2 epochs later': 'staged',
 }
+AT_80_PERCENT = {
+    'none': '',
+    '`temperature=(0, 0)`': 'plain-ste',
+    "`scale='lsq'`": 'scale-lsq',
+    'both, which is TWN': '',
+    'approach of 2 epochs, `loss_weight=1e-4`': 'approach-weak',
+    '... `loss_weight=1e-3`': 'approach-strong',
+}
 CHANGES_TO_THE_SECOND = {
     'none': '',
     '`TernaryBatchNormHook`': 'batch-norm',
@@ -146,15 +154,12 @@ def means(group: list, count: int) -> str:
 
 def assert_cell_of_ablation(accuracy, cell, seeds, change, **wanted):
     """``change`` of mmtern, '' for none, over as many lines as seeds."""
-    group = matching(
-        accuracy,
-        dict(
-            wanted,
-            detector='retinanet',
-            budget='short',
-            min_sparsity=0.0,
-            ablation=change,
-            lr=RATE['short']))
+    usual = dict(
+        detector='retinanet',
+        budget='short',
+        min_sparsity=0.0,
+        lr=RATE['short'])
+    group = matching(accuracy, {**usual, 'ablation': change, **wanted})
     assert cell == means(group, seeds), change
 
 
@@ -167,11 +172,11 @@ def split_by_float_model(accuracy, known: bool) -> None:
 
 
 def test_ablations(accuracy):
-    """Left three seeds in bfloat16, right one in float32."""
+    """Left three seeds in bfloat16, then one in float32."""
     split_by_float_model(accuracy, False)
     checked = set()
     _, *rows = table('three seeds, bfloat16')
-    for left, left_cell, right, right_cell in rows:
+    for left, left_cell, right, right_cell, *_ in rows:
         for change, cell, seeds in ((left, left_cell, 3), (right, right_cell,
                                                            1)):
             if change:
@@ -184,6 +189,29 @@ def test_ablations(accuracy):
                     amp=seeds == 3)
                 checked.add(change)
     assert checked == set(CHANGES)
+
+
+def test_ablations_at_80_percent_zeros(accuracy):
+    """On the right; all runs of a column from the same float models."""
+    split_by_float_model(accuracy, True)
+    checked = set()
+    header, *rows = table('three seeds, bfloat16')
+    for change, *cells in [row[4:] for row in rows]:
+        for title, cell in zip(header[5:], cells):
+            detector, seeds = re.fullmatch('(.*), ([0-9]) seeds',
+                                           title).groups()
+            if cell != '-':
+                assert_cell_of_ablation(
+                    accuracy,
+                    cell,
+                    int(seeds),
+                    AT_80_PERCENT[change],
+                    method='twn' if 'TWN' in change else 'mmtern',
+                    detector=DETECTORS[detector],
+                    min_sparsity=0.8,
+                    zeros_per='model')
+        checked.add(change)
+    assert checked == set(AT_80_PERCENT)
 
 
 def test_ablations_of_the_second_float_model(accuracy):
@@ -237,11 +265,13 @@ def test_embedded_data(accuracy):
         '8 + 8 epochs')
     for detector, seeds, *cells in rows:
         for title, cell in zip(header[2:], cells):
+            method, _, zeros = title.partition(', ')
             group = matching(
                 accuracy,
                 dict(
                     detector=DETECTORS[detector],
-                    method=METHODS.get(title, 'mmtern'),
+                    method=METHODS.get(method, 'mmtern'),
+                    min_sparsity=0.8 if zeros else 0.0,
                     ablation='approach-strong' * ('approach' in title)))
             assert len(group) == int(seeds), title
             assert cell == spread_and_val(accuracy,
