@@ -4,6 +4,7 @@ import sys
 from operator import itemgetter
 from pathlib import Path
 from statistics import mean
+from typing import Optional
 
 import pytest
 
@@ -112,33 +113,28 @@ def matching(accuracy, wanted: dict) -> list:
     ]
 
 
-def over_seeds(accuracy, group: list, value=itemgetter) -> list:
-    """Of each seed, what ``value`` makes of test AP, and of val AP."""
-    return [
-        accuracy.results.by_seed(group, value(key)) for key in ('AP', 'val_AP')
-    ]
+def cell_over_seeds(accuracy, group: list, rival: Optional[str]) -> tuple:
+    """Test and val AP, or how far they are above the rival's, as a cell; and
+    of how many seeds."""
+    results, summary = accuracy.results, accuracy.summary
 
+    def value(key):
+        if rival is None:
+            return itemgetter(key)
+        return lambda line: results.gain_over(line, accuracy.lines, rival, key)
 
-def spread_and_val(accuracy, test: list, val: list) -> str:
-    """Test AP over seeds with its deviation, and val AP, as a cell."""
-    return f'{accuracy.summary.spread(test)} / {mean(val):.1f}'
+    test, val = (
+        results.by_seed(group, value(key)) for key in ('AP', 'val_AP'))
+    if rival is None:
+        return f'{summary.spread(test)} / {mean(val):.1f}', len(test)
+    return f'{summary.difference(test)} / {summary.difference(val)}', len(test)
 
 
 @pytest.mark.parametrize('wanted, rival, seeds, cell', cells_of_methods())
 def test_methods(wanted, rival, seeds, cell, accuracy):
-    results, summary = accuracy.results, accuracy.summary
-
-    def over_rival(key):
-        return lambda line: results.gain_over(line, accuracy.lines, rival, key)
-
-    test, val = over_seeds(accuracy, matching(accuracy, wanted),
-                           over_rival if rival else itemgetter)
-    assert seeds == str(len(test))
-    if rival:
-        expected = f'{summary.difference(test)} / {summary.difference(val)}'
-    else:
-        expected = spread_and_val(accuracy, test, val)
-    assert cell == expected
+    group = matching(accuracy, wanted)
+    expected, count = cell_over_seeds(accuracy, group, rival)
+    assert (cell, seeds) == (expected, str(count))
 
 
 def test_all_cells_are_read():
@@ -274,5 +270,5 @@ def test_embedded_data(accuracy):
                     min_sparsity=0.8 if zeros else 0.0,
                     ablation='approach-strong' * ('approach' in title)))
             assert len(group) == int(seeds), title
-            assert cell == spread_and_val(accuracy,
-                                          *over_seeds(accuracy, group)), title
+            rival = 'twn' if 'over TWN' in title else None
+            assert cell_over_seeds(accuracy, group, rival)[0] == cell, title
