@@ -148,14 +148,23 @@ def means(group: list, count: int) -> str:
     return f'{test:.1f} / {val:.1f}'
 
 
-def assert_cell_of_ablation(accuracy, cell, seeds, change, **wanted):
+def assert_cell_of_ablation(accuracy,
+                            cell,
+                            seeds,
+                            change,
+                            detector='retinanet',
+                            min_sparsity=0.0,
+                            **wanted):
     """``change`` of mmtern, '' for none, over as many lines as seeds."""
-    usual = dict(
-        detector='retinanet',
-        budget='short',
-        min_sparsity=0.0,
-        lr=RATE['short'])
-    group = matching(accuracy, {**usual, 'ablation': change, **wanted})
+    group = matching(
+        accuracy,
+        dict(
+            wanted,
+            detector=detector,
+            budget='short',
+            min_sparsity=min_sparsity,
+            ablation=change,
+            lr=RATE['short']))
     assert cell == means(group, seeds), change
 
 

@@ -68,10 +68,7 @@ def test_settings_name_the_zeros_asked_for():
             'run = train.Run("smoke", min_sparsity=0.8, zeros_per=sys.argv[1])'
             '; print(json.dumps(train._settings(run)["ternary"]))')
     for per, shares in (('filter', (0.8, 0.0)), ('model', (0.0, 0.8))):
-        result = subprocess.run([sys.executable, '-c', code, per],
-                                cwd=REPOSITORY / 'tools',
-                                capture_output=True,
-                                text=True)
+        result = call(REPOSITORY / 'tools', '-c', code, per)
         assert result.returncode == 0, result.stderr
         ternary = json.loads(result.stdout.splitlines()[-1])
         found = ternary['min_sparsity'], ternary['model_sparsity']
@@ -194,9 +191,8 @@ def test_a_panel_of_one_setting_shows_differences_only(differences, tmp_path):
             'rcParams["svg.fonttype"] = "none";'
             f'draw({lines}, {str(picture)!r}, "AP", itemgetter("AP"),'
             f'     differences={differences})')
-    subprocess.run([sys.executable, '-c', code],
-                   cwd=REPOSITORY / 'tools',
-                   check=True)
+    result = call(REPOSITORY / 'tools', '-c', code)
+    assert result.returncode == 0, result.stderr
     text = picture.read_text()
     assert '(short)' in text
     assert ('(real)' in text) == differences
