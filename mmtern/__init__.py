@@ -1,26 +1,39 @@
-"""Ternary-weight training for MMDetection."""
-from .checkpoint_types import allow_mmengine_types
-from .compat import check_versions
+"""Ternary-weight training for MMDetection.
+
+Where mmengine, mmcv or mmdet is missing, the maths in :mod:`mmtern.ops` and
+the layers' maths work all the same; whatever needs a framework says so when
+it is asked for.
+"""
+from importlib.util import find_spec
+from typing import Any
+
 from .version import __version__
 
-check_versions()
-allow_mmengine_types()
-
-from . import optim, wrappers  # noqa: F401
-from .convert import Scope, convert, survey, ternary_layers
-from .files import TernaryFileError, load_detector
-from .hooks import (TernaryBatchNormHook, TernaryDistillationHook,
-                    TernaryGuardHook, TernaryRegularizerHook,
-                    TernaryScheduleHook, TernaryStatisticsHook)
-from .hub import register_configs
-from .layers import TernarySettings, TernConv2d, TernLinear
-
-register_configs()
-
 __all__ = [
-    'Scope', 'TernConv2d', 'TernLinear', 'TernaryBatchNormHook',
-    'TernaryDistillationHook', 'TernaryFileError', 'TernaryGuardHook',
-    'TernaryRegularizerHook', 'TernaryScheduleHook', 'TernarySettings',
-    'TernaryStatisticsHook', '__version__', 'convert', 'load_detector',
-    'survey', 'ternary_layers'
+    'Scope', 'TernConv2d', 'TernLinear', 'TernaryDistillationHook',
+    'TernaryFileError', 'TernaryGuardHook', 'TernaryRegularizerHook',
+    'TernaryScheduleHook', 'TernarySettings', 'TernaryStatisticsHook',
+    '__version__', 'convert', 'load_detector', 'survey', 'ternary_layers'
 ]
+
+if all(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
+    from .engine.frameworks import (allow_mmengine_types, check_versions,
+                                    register_configs)
+    check_versions()
+    allow_mmengine_types()
+    from . import models  # noqa: F401
+    from .convert import Scope, convert, survey, ternary_layers
+    from .engine import amp  # noqa: F401
+    from .engine.hooks import (TernaryDistillationHook, TernaryGuardHook,
+                               TernaryRegularizerHook, TernaryScheduleHook,
+                               TernaryStatisticsHook)
+    from .files import TernaryFileError, load_detector
+    from .layers import TernarySettings, TernConv2d, TernLinear
+    register_configs()
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            from .engine.frameworks import check_versions
+            check_versions()
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -6,8 +6,8 @@ from mmengine.config import Config, DictAction
 from mmengine.hub import get_config
 from rich.console import Console
 
-from .inspection import inspect_config
-from .launch import fail, require_file
+from .analysis.inspection import inspect_config
+from .engine.cli import fail, require_file
 
 
 def parse_args() -> argparse.Namespace:

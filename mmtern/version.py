@@ -5,9 +5,9 @@ Read by setup.py without importing the package, so it imports nothing.
 __version__ = '0.1.0'
 
 # The one place that states these ranges: setup.py builds its requirements
-# from them and mmtern.compat checks them at import. The names are those of
-# the modules; mmcv, mmengine and mmdet come as distributions of the same name
-# or with the prefix onedl-.
+# from them and mmtern.engine.frameworks checks them at import. The names are
+# those of the modules; mmcv, mmengine and mmdet come as distributions of the
+# same name or with the prefix onedl-.
 SUPPORTED = {
     'torch': '>=2.0',
     'mmengine': '>=0.10.7,<1.0',

@@ -76,5 +76,5 @@ def clean_globals():
 def mmengine_types_allowed():
     """onedl-mmengine allows the types of its checkpoints for one load and
     then takes them off torch's list, mmtern's entries with them."""
-    from mmtern.checkpoint_types import allow_mmengine_types
+    from mmtern.engine.frameworks import allow_mmengine_types
     allow_mmengine_types()

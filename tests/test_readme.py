@@ -13,9 +13,9 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 
 import mmtern
+from mmtern.analysis.plan import plan_config
 from mmtern.convert.convert import ternary_from_config
-from mmtern.launch import DATA_SECTION
-from mmtern.plan import plan_config
+from mmtern.engine.cli import DATA_SECTION
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / 'README.md').read_text()
@@ -99,7 +99,7 @@ def test_command(command, monkeypatch, capsys):
 
 
 def test_options_in_the_prose_are_known():
-    sources = [*(ROOT / 'tools').glob('*.*'), ROOT / 'mmtern/launch.py']
+    sources = [*(ROOT / 'tools').glob('*.*'), ROOT / 'mmtern/engine/cli.py']
     known = ''.join(path.read_text() for path in sources)
     known += (ROOT / 'tests/conftest.py').read_text()
     options = [

@@ -22,7 +22,7 @@ from accuracy.results import (append_line, gain_over, is_finished, read_lines,
 from accuracy.summary import markdown_table
 
 from mmtern.checks import check_sparsity
-from mmtern.launch import fail
+from mmtern.engine.cli import fail
 
 RESULTS = osp.join(osp.dirname(osp.abspath(__file__)), 'results')
 

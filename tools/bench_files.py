@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 import resident
 
-from mmtern.sizes import PREDICTIONS, TERNARY
+from mmtern.files.sizes import PREDICTIONS, TERNARY
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 RESULTS = osp.join(ROOT, 'tools', 'results')

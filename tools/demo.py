@@ -21,8 +21,8 @@ from rich.progress import (BarColumn, Progress, TextColumn, TimeElapsedColumn,
                            TimeRemainingColumn)
 from rich.table import Table
 
-from mmtern.launch import fail
-from mmtern.measure import summarize
+from mmtern.analysis.measure import summarize
+from mmtern.engine.cli import fail
 
 CONFIG = 'configs/{}_r18-lite_shapes.py'
 STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')

@@ -5,12 +5,12 @@ import argparse
 from mmengine.config import DictAction
 from rich.console import Console
 
+from mmtern.engine.cli import fail, load_config, require_file
 from mmtern.files import save_packed
 from mmtern.files.atomic import check_target
 from mmtern.files.compression import ENCODINGS
 from mmtern.files.save import DTYPES, PREDICTION_FORMATS
 from mmtern.files.trained import build_trained
-from mmtern.launch import fail, load_config, require_file
 
 PACKED_ONLY = ('encoding', 'dtype', 'predictions')
 ONNX_ONLY = ('weights', 'input_size')

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from mmengine.utils import track_iter_progress
 
-from mmtern.launch import fail
+from mmtern.engine.cli import fail
 
 CLASSES = ('circle', 'square', 'triangle')
 # A shape that others hide more than this is not annotated and not drawn.

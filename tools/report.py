@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from mmengine.logging import MMLogger
 from rich.console import Console
 
-from mmtern.launch import fail
+from mmtern.engine.cli import fail
 
 
 def parse_args() -> argparse.Namespace:

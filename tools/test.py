@@ -9,9 +9,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmtern.engine.cli import (add_common_arguments, fail, load_config,
+                               require_data, require_file)
+from mmtern.engine.distributed import leave_process_group
 from mmtern.files import refuse_other_files
-from mmtern.launch import (add_common_arguments, fail, leave_process_group,
-                           load_config, require_data, require_file)
 
 
 def parse_args() -> argparse.Namespace:

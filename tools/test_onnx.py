@@ -3,8 +3,8 @@ import argparse
 
 from mmengine.runner import Runner
 
-from mmtern.launch import (add_common_arguments, fail, load_config,
-                           require_data, require_file)
+from mmtern.engine.cli import (add_common_arguments, fail, load_config,
+                               require_data, require_file)
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,10 +4,10 @@ import argparse
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmtern.cpu_ranks import use_gloo_on_cpu
-from mmtern.launch import (add_common_arguments, fail, leave_process_group,
-                           load_config, require_data, require_file, use_amp)
-from mmtern.resume import set_resume
+from mmtern.engine.cli import (add_common_arguments, fail, load_config,
+                               require_data, require_file, use_amp)
+from mmtern.engine.distributed import leave_process_group, use_gloo_on_cpu
+from mmtern.engine.resume import set_resume
 
 
 def parse_args() -> argparse.Namespace:

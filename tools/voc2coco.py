@@ -11,7 +11,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from typing import List, Optional, Tuple
 
-from mmtern.launch import fail
+from mmtern.engine.cli import fail
 
 
 def parse_args() -> argparse.Namespace:

@@ -3,7 +3,7 @@ from .errors import TernaryFileError
 from .load import load_detector, load_from_packed, refuse_other_files
 from .read import PackedFile, read_packed
 from .save import save_packed
-from .size_table import SizeTable
+from .sizes import SizeTable
 
 __all__ = [
     'PackedFile', 'SizeTable', 'TernaryFileError', 'load_detector',

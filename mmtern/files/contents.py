@@ -4,12 +4,11 @@ from typing import Any, Dict, List
 import torch
 from torch import Tensor, nn
 
-from ..sizes import PREDICTIONS, StoredTensor, nbytes
-from ..state_entries import StateEntry, state_entries
 from .coding import (CODES, GAPS, PLANES, SCALE, SIGNS, CodedWeight,
                      encode_codes, encode_int8)
 from .gaps import Gaps
 from .planes import encode_planes
+from .sizes import PREDICTIONS, StateEntry, StoredTensor, nbytes, state_entries
 
 
 class Contents:

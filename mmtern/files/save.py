@@ -9,14 +9,13 @@ from mmengine.config import Config
 from torch import nn
 
 from ..checks import check_choice
-from ..sizes import Sizes
 from ..version import __version__
 from .atomic import check_target, write_atomically
 from .compression import ENCODINGS
 from .config_text import config_to_text
 from .container import to_bytes
 from .contents import collect
-from .size_table import SizeTable
+from .sizes import Sizes, SizeTable
 
 DTYPES = ('float32', 'float16')
 PREDICTION_FORMATS = ('float', 'int8')

@@ -11,7 +11,7 @@ from ..checks import check_choice
 from ..convert import ternary_layers
 from ..files.atomic import check_target, write_atomically
 from ..files.config_text import config_to_text
-from ..sizes import Sizes
+from ..files.sizes import Sizes
 from .integers import OPSETS, WEIGHTS, use_integers
 from .networks import DenseNetwork, RoINetwork, check_supported, plain_copy
 from .size_table import GraphSize, OnnxSizeTable

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Optional, Tuple
 import numpy as np
 import torch
 
+from ..files.sizes import Sizes, StoredTensor
 from ..ops import pack_codes
-from ..sizes import Sizes, StoredTensor
 
 if TYPE_CHECKING:
     import onnx

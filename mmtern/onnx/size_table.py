@@ -5,7 +5,7 @@ from typing import List, NamedTuple
 
 from rich.table import Table
 
-from ..sizes import Sizes
+from ..files.sizes import Sizes
 
 
 class GraphSize(NamedTuple):

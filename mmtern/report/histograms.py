@@ -5,7 +5,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..measure import BINS, HIGHEST, LayerMeasure
+from ..analysis.measure import BINS, HIGHEST, LayerMeasure
 from .theme import INK, MUTED, STAGES, style
 
 # Stage's name -> layer's name -> measure.

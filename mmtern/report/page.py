@@ -8,10 +8,10 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from plotly.offline import get_plotlyjs
 
 from .. import __version__
-from ..expected_sizes import readable
-from ..launch import require_data
-from ..measure import average, read_checkpoint
-from ..plan import plan_config
+from ..analysis.expected_sizes import readable
+from ..analysis.measure import average, read_checkpoint
+from ..analysis.plan import plan_config
+from ..engine.cli import require_data
 from .detections import SCORE_THRESHOLD, class_color, detect
 from .phases import Phases, find_phases
 from .sections import (Section, curve_sections, histogram_section,

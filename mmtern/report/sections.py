@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Optional
 
 import plotly.graph_objects as go
 
-from ..expected_sizes import ExpectedSize, expected_sizes
-from ..measure import measure_model, read_checkpoint
-from ..plan import TernaryPlan
+from ..analysis.expected_sizes import ExpectedSize, expected_sizes
+from ..analysis.measure import measure_model, read_checkpoint
+from ..analysis.plan import TernaryPlan
 from . import curves
 from .histograms import Stages, detail_figure, overview_figure
 from .phases import Phases

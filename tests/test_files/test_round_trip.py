@@ -7,7 +7,7 @@ import torch
 
 from mmtern import Scope, TernarySettings, convert
 from mmtern.files import read_packed, save_packed
-from mmtern.sizes import TERNARY
+from mmtern.files.sizes import TERNARY
 from tests.test_files.samples import (CONFIG, META, expected_state,
                                       pair_with_shared_weight, save_toy,
                                       toy_model)

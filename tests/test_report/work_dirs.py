@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmtern.plan import plan_config
+from mmtern.analysis.plan import plan_config
 
 FLOAT = 'configs/retinanet_r18-lite_shapes.py'
 TERNARY = 'configs/tern_retinanet_r18-lite_shapes.py'

@@ -13,9 +13,9 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmtern
 from mmtern import TernaryScheduleHook
+from mmtern.analysis.measure import summarize
 from mmtern.convert import ternary_from_config
-from mmtern.launch import use_amp
-from mmtern.measure import summarize
+from mmtern.engine.cli import use_amp
 from .methods import Method
 from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, ZEROS_PER, Run
 

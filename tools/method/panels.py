@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from mmtern.hooks.schedule import to_iterations, train_progress
+from mmtern.engine.hooks.schedule import to_iterations, train_progress
 from mmtern.ops import (cosine_distance, exact_threshold, mean_threshold,
                         project, rescale_factor, ternary_codes)
 

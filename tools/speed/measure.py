@@ -7,7 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from mmtern import ternary_layers
-from mmtern.hooks.updates import UpdateRescaling
+from mmtern.engine.hooks.updates import UpdateRescaling
 from mmtern.layers import cosine_distances
 from .cases import Case, scaling_cases
 

@@ -1,0 +1,82 @@
+"""Bytes that a detector would take in each format, before any export."""
+import math
+from typing import Dict, List, NamedTuple, Optional
+
+from torch import nn
+
+from ..files.coding import encode_codes
+from ..files.sizes import nbytes, state_entries
+from ..ops import largest_entropy, packed_size
+from .measure import LayerMeasure, average
+
+SCALE_BYTES = 4  # one float32 a filter
+
+
+class ExpectedSize(NamedTuple):
+    """A format's name, its size in bytes and a remark."""
+    format: str
+    size: int
+    remark: str
+
+
+def expected_sizes(
+        model: nn.Module,
+        measures: Optional[Dict[str,
+                                LayerMeasure]] = None) -> List[ExpectedSize]:
+    """Sizes of the tensors of a converted model, largest first.
+
+    As the packed file stores them: scales and buffers in float32, other
+    parameters in float32 or float16. Headers of the files, some kilobytes,
+    are not counted, nor that zstd shortens float weights, too, by some
+    percent.
+
+    Args:
+        model (nn.Module): With ternary layers.
+        measures (dict, optional): Of a trained checkpoint. Defaults to None:
+            the bound for codes with the zeros that the config asks for stands
+            for the entropy, and nothing is compressed.
+    """
+    entries, _ = state_entries(model)
+    layers = [e.layer for e in entries if e.layer is not None]
+    ternary = [layer.weight for layer in layers]
+    count = sum(weight.numel() for weight in ternary)
+    packed = sum(packed_size(weight.numel()) for weight in ternary)
+    scales = SCALE_BYTES * sum(len(weight) for weight in ternary)
+    others = [e for e in entries if e.layer is None]
+    full = sum(nbytes(e.tensor) for e in others)
+    half = sum(nbytes(e.tensor) // (2 if e.halves else 1) for e in others)
+    sizes = [
+        ExpectedSize('float32', 4 * count + full,
+                     'a checkpoint without optimizer state'),
+        ExpectedSize('float16', 2 * count + half, ''),
+        ExpectedSize('2 bits, rest float32', packed + scales + full, ''),
+        ExpectedSize('2 bits, rest float16', packed + scales + half, ''),
+    ]
+    if not measures:
+        most = sum(x.weight.numel() *
+                   largest_entropy(x.ternarizer.settings.min_sparsity)
+                   for x in layers)
+        sizes.append(
+            ExpectedSize(
+                'entropy bound, rest float16',
+                math.ceil(most / 8) + scales + half,
+                f'at most {most / max(count, 1):.2f} bits a weight; more '
+                'zeros, fewer'))
+        return sizes
+    measured = list(measures.values())
+    zstd = 8 * sum(encode_codes(m.codes).nbytes
+                   for m in measured) / sum(m.weights for m in measured)
+    bound = average(measured)['bits_per_weight']
+    rows = [('zstd, rest float16', zstd, 'compressed here'),
+            ('entropy bound, rest float16', bound, 'if coded independently')]
+    for name, bits, remark in rows:
+        sizes.append(
+            ExpectedSize(name,
+                         math.ceil(count * bits / 8) + scales + half,
+                         f'{bits:.2f} bits a weight, {remark}'))
+    return sizes
+
+
+def readable(size: int) -> str:
+    """Bytes as MB (10^6 bytes) or kB."""
+    return f'{size / 1e6:.2f} MB' if size >= 1e6 else f'{size / 1e3:.1f} kB'

@@ -1,0 +1,78 @@
+"""The table that ``python -m mmtern inspect`` shows."""
+from typing import Optional
+
+from mmengine.config import Config
+from rich.console import Console
+from rich.table import Table
+
+from ..convert.report import left_for
+from .expected_sizes import expected_sizes, readable
+from .measure import average, measure_model, read_checkpoint
+from .plan import TernaryPlan, plan_config
+
+# A layer that is left for its kind has the kind's name as its reason.
+EXPLANATIONS = {
+    'prediction': 'last layer of a head; predictions=True takes it too',
+    'stem': 'reads the image; stem=True takes it too',
+    'depthwise': 'few weights, sensitive; depthwise=True takes it too',
+    'excluded': 'matches a pattern of exclude',
+    'not included': 'no pattern of include asks for it, or a linear layer '
+    'outside RoI heads',
+    'outside the wrapper': 'TernBackbone / TernNeck wrap another part',
+}
+
+
+def inspect_config(cfg: Config,
+                   checkpoint: Optional[str],
+                   console: Console,
+                   every_layer: bool = False) -> None:
+    """Show what the config makes ternary and what the model will weigh.
+
+    Args:
+        cfg (Config): Float or ternary.
+        checkpoint (str, optional): Float or ternary; its weights give zeros,
+            cosine and entropy.
+        console (Console): Where the tables go.
+        every_layer (bool): One row a layer instead of one a reason.
+    """
+    plan = plan_config(cfg)
+    if not plan.wrapped:
+        console.print("A float config, surveyed as type='TernDetector' would "
+                      'convert it.')
+    console.print(
+        _layer_table(plan) if every_layer else plan.report.table(_decision))
+    for remark in plan.report.remarks():
+        console.print(remark)
+    measures = None
+    if checkpoint is not None:
+        state = read_checkpoint(checkpoint)['state_dict']
+        measures = measure_model(plan.model, state)
+        if not measures:
+            raise ValueError(f'checkpoint {checkpoint!r} holds none of the '
+                             'ternary layers of this config')
+        means = average(measures.values())
+        console.print(
+            f'Checkpoint: {means["zeros"]:.1%} zeros, mean cosine to the '
+            f'ternary direction {means["cosine"]:.3f}.')
+    sizes = expected_sizes(plan.model, measures)
+    table = Table('format', 'size', 'smaller', 'remark', title='Sizes')
+    for size in sizes:
+        table.add_row(size.format, readable(size.size),
+                      f'{sizes[0].size / size.size:.1f}x', size.remark)
+    console.print(table)
+
+
+def _layer_table(plan: TernaryPlan) -> Table:
+    table = Table('layer', 'shape', 'weights', 'decision')
+    for record in plan.report.layers:
+        shape = ' x '.join(map(str, record.shape))
+        decision = _decision(record.reason) if record.reason else 'ternary'
+        if record.min_sparsity:
+            decision += f', {record.min_sparsity:.0%} zeros or more'
+        table.add_row(record.name, shape, f'{record.weights:,}', decision)
+    return table
+
+
+def _decision(reason: str) -> str:
+    why = EXPLANATIONS.get(reason, 'no conversion for layers of this kind')
+    return f'{left_for(reason)} ({why})'

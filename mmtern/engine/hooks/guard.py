@@ -1,0 +1,78 @@
+"""Stop a run whose weights are no longer numbers."""
+from typing import Dict, List, Optional
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor
+
+from ...checks import check_positive_count
+
+
+def non_finite_tensors(model: torch.nn.Module) -> List[str]:
+    """Names of the parameters and buffers that hold NaN or infinity.
+
+    One fused reduction and one transfer to the host a device and dtype,
+    however many layers there are.
+    """
+    groups: Dict[tuple, Dict[str, Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and tensor.numel():
+            key = tensor.device, tensor.dtype
+            groups.setdefault(key, {})[name] = tensor
+    bad: List[str] = []
+    with torch.no_grad():
+        for tensors in groups.values():
+            # The largest magnitude: it neither hides NaN nor overflows.
+            largest = torch._foreach_norm(list(tensors.values()), float('inf'))
+            finite = torch.stack(largest).isfinite().tolist()
+            bad += [name for name, ok in zip(tensors, finite) if not ok]
+    return bad
+
+
+@HOOKS.register_module()
+class TernaryGuardHook(Hook):
+    """Ends the run with the names of the weights that became NaN or
+    infinite.
+
+    mmengine trains on with such weights, and writes them over good
+    checkpoints; this one looks every ``interval`` iterations and before each
+    checkpoint, so the last file in the work directory stays sound. The
+    weights are watched and not the loss, because float16 training skips the
+    steps of infinite losses itself.
+
+    Args:
+        interval (int): Iterations between two looks. Defaults to 50.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        check_positive_count('interval', interval)
+        self.interval = interval
+
+    def before_train(self, runner: Runner) -> None:
+        self._check(runner)
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: Optional[dict] = None,
+                         outputs: Optional[dict] = None) -> None:
+        if self.every_n_train_iters(runner, self.interval):
+            self._check(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self._check(runner)
+
+    def _check(self, runner: Runner) -> None:
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        bad = non_finite_tensors(model)
+        if bad:
+            more = f' and {len(bad) - 3} more' if len(bad) > 3 else ''
+            raise FloatingPointError(
+                f'NaN or infinity in {", ".join(bad[:3])}{more} at iteration '
+                f'{runner.iter}: lower the learning rate or clip gradients, '
+                'and resume from the last checkpoint, which is sound')

@@ -1,0 +1,130 @@
+"""What happens to the weights, for the log and the visualizers."""
+from collections import defaultdict
+from functools import partial
+from typing import Any, Dict, List, Optional
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor
+
+from ...checks import check_positive_count
+from ...layers import TernaryWeight
+from .schedule import unwrapped_ternary_layers
+from .updates import optimizers_of
+
+
+@HOOKS.register_module()
+class TernaryStatisticsHook(Hook):
+    """Logs how ternary the weights are, per part of the model (backbone,
+    neck, head).
+
+    Scalars, under ``train/ternary/<part>_``: ``cosine``, mean over filters of
+    cos(w, t); ``zeros``, share of zero weights; ``flips``, share of weights
+    whose ternary value changed since the last log or checkpoint; ``distance``,
+    mean over weights of ``| |w| / threshold - 1 |``; ``gradient``, norm of the
+    latent weights' gradient as the optimizer gets it, clipped and re-scaled
+    (absent where the iteration took no step). Beside them
+    ``train/ternary/temperature`` and ``train/ternary/phase``, the share of
+    layers that run ternary. They reach the runner's log and every
+    visualization backend through the message hub.
+
+    Args:
+        interval (int): Iterations between two measurements; use the
+            ``LoggerHook``'s. Defaults to 50.
+    """
+    # Before LoggerHook (BELOW_NORMAL) reads the message hub.
+    priority = 'NORMAL'
+
+    def __init__(self, interval: int = 50) -> None:
+        check_positive_count('interval', interval)
+        self.interval = interval
+        self._layers: Dict[str, TernaryWeight] = {}
+        self._last_codes: Dict[str, Tensor] = {}
+        self._gradients: Dict[str, Tensor] = {}
+        self._handles: List[Any] = []
+
+    def before_train(self, runner: Runner) -> None:
+        self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
+        self._remember(training=False)
+        self._stop()
+        # The optimizer wrapper clears gradients in the call that steps.
+        look = partial(self._look_at_gradients, runner)
+        self._handles = [
+            optimizer.register_step_pre_hook(look)
+            for optimizer in optimizers_of(runner.optim_wrapper)
+        ]
+
+    def after_train(self, runner: Runner) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        """Leave the optimizers as they were."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        # A resumed run can only count flips from its checkpoint on; so does
+        # this one, and their logs agree. By the exact search: rank 0 alone is
+        # here, and must not move its warm start away from the others'.
+        self._remember(training=False)
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: Optional[dict] = None,
+                         outputs: Optional[dict] = None) -> None:
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        for key, value in self.measure().items():
+            runner.message_hub.update_scalar(f'train/ternary/{key}', value)
+
+    def _look_at_gradients(self, runner: Runner, *_: Any) -> None:
+        if self.every_n_train_iters(runner, self.interval):
+            self._gradients.update({
+                name:
+                layer.weight.grad.detach().float().norm()
+                for name, layer in self._layers.items()
+                if layer.weight.grad is not None
+            })
+
+    @torch.no_grad()
+    def measure(self) -> Dict[str, float]:
+        """Scalars of the moment; remembers the codes for the next call and
+        forgets the gradients."""
+        before = self._last_codes
+        self._remember(training=True)
+        parts = defaultdict(lambda: defaultdict(float))
+        for name, layer in self._layers.items():
+            projection = layer.ternarizer.project(layer.weight, True)
+            codes, last = self._last_codes[name], before[name]
+            relative = projection.relative(layer.weight.flatten(1).float())
+            sums = parts[name.split('.')[0]]
+            sums['filters'] += len(codes)
+            sums['weights'] += codes.numel()
+            sums['cosine'] += projection.cosine().double().sum()
+            sums['zeros'] += (codes == 0).sum()
+            sums['flips'] += (codes != last).sum()
+            sums['distance'] += relative.sub_(1).abs_().double().sum()
+            if name in self._gradients:
+                sums['gradient'] += self._gradients[name].double().square()
+        self._gradients = {}
+        scalars = {}
+        for part, sums in parts.items():
+            scalars[f'{part}_cosine'] = float(sums['cosine'] / sums['filters'])
+            for what in ('zeros', 'flips', 'distance'):
+                scalars[f'{part}_{what}'] = float(sums[what] / sums['weights'])
+            if 'gradient' in sums:
+                scalars[f'{part}_gradient'] = float(sums['gradient'])**0.5
+        states = [layer.ternarizer for layer in self._layers.values()]
+        scalars['temperature'] = states[0].temperature
+        scalars['phase'] = sum(s.active for s in states) / len(states)
+        return scalars
+
+    def _remember(self, training: bool) -> None:
+        self._last_codes = {
+            name: layer.ternarizer.codes(layer.weight, training).to(torch.int8)
+            for name, layer in self._layers.items()
+        }

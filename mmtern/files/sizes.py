@@ -1,0 +1,222 @@
+"""Where the bytes of a detector go: the tensors of its state dict, each once
+and by group, what a file stores of them, and the table of both."""
+import io
+import re
+from dataclasses import dataclass, field
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from ..convert import ternary_layers
+from ..convert.scope import PREDICTIONS as PREDICTION_NAMES
+from ..layers import TernaryWeight
+from ..ops import entropy
+
+TERNARY = 'ternary weights'
+PREDICTIONS = 'prediction layers'
+OTHER_WEIGHTS = 'other weights'
+VECTORS = 'norms, biases'
+BUFFERS = 'buffers'
+GROUPS = (TERNARY, PREDICTIONS, OTHER_WEIGHTS, VECTORS, BUFFERS)
+
+
+def nbytes(tensor: Tensor) -> int:
+    """Bytes of a tensor's elements."""
+    return tensor.numel() * tensor.element_size()
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a file: its group, size and cost.
+
+    Attributes:
+        weights: Number of elements.
+        before: Bytes in a checkpoint.
+        after: Bytes in the file, scales included.
+        zeros: Number of zero codes; ternary weights only.
+        codes: Bytes of the coded codes alone; ternary weights only.
+        bound: The fewest bytes for these codes, by entropy.
+    """
+    name: str
+    group: str
+    weights: int
+    before: int
+    after: int
+    zeros: int = 0
+    codes: int = 0
+    bound: float = 0.0
+
+    @classmethod
+    def ternary(cls, name: str, codes: Tensor, before: int, coded: int,
+                scales: int) -> 'StoredTensor':
+        """A weight of ternary codes.
+
+        Args:
+            codes (Tensor): Values in {-1, 0, +1}, any shape.
+            before (int): Bytes in a checkpoint.
+            coded (int): Bytes of the codes in the file.
+            scales (int): Bytes of the scales in the file.
+        """
+        return cls(
+            name,
+            TERNARY,
+            codes.numel(),
+            before,
+            coded + scales,
+            zeros=int((codes == 0).sum()),
+            codes=coded,
+            bound=codes.numel() * entropy(codes) / 8)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Stored tensors and their sums."""
+    tensors: Sequence[StoredTensor]
+
+    def of(self, group: str) -> 'Sizes':
+        """Those of one group."""
+        return Sizes([t for t in self.tensors if t.group == group])
+
+    def total(self, attribute: str, group: Optional[str] = None) -> float:
+        """Sum of an attribute over a group, or over everything."""
+        tensors = self.of(group).tensors if group else self.tensors
+        return sum(getattr(tensor, attribute) for tensor in tensors)
+
+    @property
+    def bits(self) -> float:
+        """Bits a weight in the file."""
+        return 8 * self.total('after') / max(self.total('weights'), 1)
+
+    @property
+    def zeros(self) -> float:
+        """Share of zero codes, in [0, 1]."""
+        return self.total('zeros') / max(self.total('weights'), 1)
+
+    @property
+    def ratio(self) -> float:
+        """Bytes before over bytes after."""
+        return self.total('before') / max(self.total('after'), 1)
+
+
+class StateEntry(NamedTuple):
+    """One tensor of a state dict.
+
+    Attributes:
+        name: Its key.
+        tensor: A parameter or buffer.
+        group: One of :data:`GROUPS`.
+        layer: The ternary layer whose latent weight it is, else None.
+        halves: Whether float16 may hold it: a float parameter that is not
+            ternary. Trained scales of ternary layers stay exact, as the
+            others do; so do buffers.
+    """
+    name: str
+    tensor: Tensor
+    group: str
+    layer: Optional[TernaryWeight]
+    halves: bool
+
+
+def state_entries(model: nn.Module) -> Tuple[List[StateEntry], Dict[str, str]]:
+    """Entries of a model's state dict in its order, and the names under
+    which a parameter appears again, each with its first name.
+
+    Raises:
+        ValueError: If the state dict holds something else than tensors.
+    """
+    layers = {id(x.weight): x for x in ternary_layers(model).values()}
+    parameters = {id(p) for p in model.parameters()}
+    first_names: Dict[int, str] = {}
+    entries, aliases = [], {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f'{name} of the state dict is no tensor, but '
+                             f'{type(tensor).__name__}')
+        if id(tensor) in first_names:
+            aliases[name] = first_names[id(tensor)]
+            continue
+        first_names[id(tensor)] = name
+        layer = layers.get(id(tensor))
+        is_parameter = id(tensor) in parameters
+        halves = (
+            is_parameter and layer is None and tensor.dtype == torch.float32
+            and not name.endswith('.weight_scale'))
+        group = TERNARY if layer is not None else _group(
+            name, tensor, is_parameter)
+        entries.append(StateEntry(name, tensor, group, layer, halves))
+    return entries, aliases
+
+
+def _group(name: str, tensor: Tensor, is_parameter: bool) -> str:
+    if not is_parameter:
+        return BUFFERS
+    if tensor.dim() < 2:
+        return VECTORS
+    owner = name.rpartition('.')[0]
+    return PREDICTIONS if re.search(PREDICTION_NAMES, owner) else OTHER_WEIGHTS
+
+
+@dataclass(frozen=True)
+class SizeTable:
+    """Sizes of all entries of a file, and of the file."""
+    sizes: Sizes
+    file_size: int
+    notes: List[str] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of the whole state dict over bytes of the whole file."""
+        return self.sizes.total('before') / self.file_size
+
+    def table(self) -> Table:
+        """One row a group of layers, one for the rest of the file, a sum."""
+        table = Table()
+        for head in ('layers', 'weights', 'zeros', 'bits/weight',
+                     'bytes before', 'bytes after', 'ratio', 'share of file'):
+            table.add_column(
+                head, justify='left' if head == 'layers' else 'right')
+        for group in GROUPS:
+            part = self.sizes.of(group)
+            if part.tensors:
+                self._add_row(table, group, part)
+        header = self.file_size - self.sizes.total('after')
+        table.add_row('config, names', '', '', '', '', f'{header:,}', '',
+                      f'{header / self.file_size:.1%}')
+        table.add_section()
+        weights = self.sizes.total('weights')
+        table.add_row('file', f'{weights:,}', '',
+                      f'{8 * self.file_size / weights:.3f}',
+                      f'{self.sizes.total("before"):,}', f'{self.file_size:,}',
+                      f'{self.ratio:.2f}', '100 %')
+        return table
+
+    def _add_row(self, table: Table, group: str, part: Sizes) -> None:
+        after = part.total('after')
+        table.add_row(group, f'{part.total("weights"):,}',
+                      f'{part.zeros:.1%}' if group == TERNARY else '',
+                      f'{part.bits:.3f}', f'{part.total("before"):,}',
+                      f'{after:,}', f'{part.ratio:.2f}',
+                      f'{after / self.file_size:.1%}')
+
+    def remarks(self) -> List[str]:
+        """The entropy bound, the float layers that cost most, notes."""
+        ternary = self.sizes.of(TERNARY)
+        codes, bound = ternary.total('codes'), ternary.total('bound')
+        remarks = [
+            f'ternary codes: {codes:,} bytes, entropy bound {bound:,.0f} '
+            f'bytes ({8 * bound / ternary.total("weights"):.3f} '
+            f'bits/weight): {codes / max(bound, 1e-9) - 1:+.1%}'
+        ]
+        left = [t for t in self.sizes.tensors if t.group != TERNARY]
+        left.sort(key=lambda tensor: -tensor.after)
+        names = ', '.join(f'{t.name} {t.after:,}' for t in left[:3])
+        remarks.append(f'largest of the rest, in bytes: {names}')
+        return remarks + list(self.notes)
+
+    def __str__(self) -> str:
+        console = Console(width=110, file=io.StringIO(), record=True)
+        console.print(self.table())
+        return console.export_text() + '\n'.join(self.remarks())

@@ -1,0 +1,79 @@
+"""Wrappers for the model config: build with mmdet, then make ternary.
+
+Each builds what it is told to wrap, converts its layers in place and returns
+that very object, so types, methods and state-dict keys stay mmdet's own. Only
+``type`` moves: ``type='RetinaNet'`` becomes ``type='TernDetector',
+wrapped='RetinaNet'`` and every other key of the model stays where inferencers
+and tools look for it.
+"""
+from typing import Any, Dict, Optional, Union
+
+from mmdet.registry import MODELS
+from mmengine.logging import print_log
+from torch import nn
+
+from ..convert import convert_from_config
+from ..files import refuse_other_files
+
+WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
+
+
+def _build_ternary(wrapped: Union[str, type,
+                                  None], ternary: Optional[Dict[str, Any]],
+                   cfg: Dict[str, Any]) -> nn.Module:
+    name = getattr(wrapped, '__name__', wrapped)
+    if wrapped is None:
+        raise ValueError('wrapped must name what to make ternary, the type of '
+                         "the float config, e.g. wrapped='RetinaNet', but it "
+                         'is not set')
+    if str(name).split('.')[-1] in WRAPPERS:
+        raise ValueError('wrapped must be the type of a float model, but got '
+                         f'{name!r}: this config is ternary already')
+    module = MODELS.build(dict(cfg, type=wrapped))
+    report = convert_from_config(module, ternary)
+    refuse_other_files(module)
+    print_log(f'Ternary {name}: {report}', logger='current')
+    return module
+
+
+@MODELS.register_module()
+def TernDetector(wrapped: Union[str, type, None] = None,
+                 ternary: Optional[Dict[str, Any]] = None,
+                 **cfg) -> nn.Module:
+    """Build a detector and make its convs and RoI fully connected layers
+    ternary, all but the stem and the prediction layers.
+
+    Args:
+        wrapped (str or type): The detector's own ``type``, e.g.
+            'RetinaNet'; must be given.
+        ternary (dict, optional): Keys of :class:`mmtern.Scope` (which
+            layers) and :class:`mmtern.TernarySettings` (how).
+        **cfg: The detector's own arguments.
+
+    Raises:
+        ValueError: If ``wrapped`` is missing or ternary itself, or for what
+            :func:`mmtern.convert` refuses.
+
+    Examples:
+        >>> _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+        >>> model = dict(type='TernDetector', wrapped='RetinaNet')
+    """
+    return _build_ternary(wrapped, ternary, cfg)
+
+
+@MODELS.register_module()
+def TernBackbone(wrapped: Union[str, type, None] = None,
+                 ternary: Optional[Dict[str, Any]] = None,
+                 **cfg) -> nn.Module:
+    """Build a backbone and make it ternary; arguments as
+    :func:`TernDetector`."""
+    return _build_ternary(wrapped, ternary, cfg)
+
+
+@MODELS.register_module()
+def TernNeck(wrapped: Union[str, type, None] = None,
+             ternary: Optional[Dict[str, Any]] = None,
+             **cfg) -> nn.Module:
+    """Build a neck and make it ternary; arguments as
+    :func:`TernDetector`."""
+    return _build_ternary(wrapped, ternary, cfg)

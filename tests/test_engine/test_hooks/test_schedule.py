@@ -1,0 +1,113 @@
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mmtern import TernaryScheduleHook, ternary_layers
+from ...toy import ToyModel, toy_runner
+
+
+class Watch(Hook):
+    """Writes down what each iteration computed with."""
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.seen = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append({
+            name: (layer.ternarizer.active, layer.ternarizer.temperature)
+            for name, layer in ternary_layers(runner.model).items()
+        })
+
+
+def run(tmp_path, hook, **kwargs):
+    watch = Watch()
+    runner = toy_runner(tmp_path, [hook, watch], **kwargs)
+    runner.train()
+    return runner, watch.seen
+
+
+def test_two_phases_and_linear_temperature(tmp_path):
+    hook = TernaryScheduleHook(begin=1, temperature=(1.0, 8.0))
+    _, seen = run(tmp_path, hook)
+    active = [step['neck'][0] for step in seen]
+    assert active == [False] * 4 + [True] * 8
+    temperatures = [step['neck'][1] for step in seen[4:]]
+    assert temperatures == pytest.approx([1.0 + i for i in range(8)])
+
+
+def test_staged_by_part(tmp_path):
+    hook = TernaryScheduleHook(begin=dict(backbone=0, neck=5), by_epoch=False)
+    _, seen = run(tmp_path, hook)
+    assert [step['backbone.0'][0] for step in seen] == [True] * 12
+    assert [step['neck'][0] for step in seen] == [False] * 5 + [True] * 7
+
+
+def test_trains_ternary_weights(tmp_path):
+    runner, _ = run(tmp_path, TernaryScheduleHook())
+    for layer in ternary_layers(runner.model).values():
+        for row in layer.ternary_weight.flatten(1):
+            assert len(row.abs().unique()) <= 2
+
+
+@pytest.mark.parametrize('stop', [2, 4, 6])
+@pytest.mark.parametrize('amp', [False, True])
+def test_resume_equals_never_stopping(tmp_path, stop, amp):
+
+    def hooks():
+        return [
+            TernaryScheduleHook(begin=4, temperature=(0.0, 4.0)),
+            dict(type='TernaryRegularizerHook', loss_weight=1e-2, end=5),
+            dict(type='TernaryStatisticsHook', interval=1)
+        ]
+
+    def wrapper():
+        cfg = dict(optimizer=dict(type='AdamW', lr=1e-2))
+        if amp:
+            cfg.update(type='CPUAmpOptimWrapper')
+        return cfg
+
+    def make(folder, **kwargs):
+        return toy_runner(
+            folder, hooks(), epochs=8, optim_wrapper=wrapper(), **kwargs)
+
+    whole = make(tmp_path / 'whole')
+    whole.train()
+    resumed = make(
+        tmp_path / 'resumed',
+        resume=True,
+        load_from=str(tmp_path / 'whole' / f'epoch_{stop}.pth'))
+    resumed.train()
+    expected, got = whole.model.state_dict(), resumed.model.state_dict()
+    assert list(expected) == list(got)
+    for key in expected:
+        assert torch.equal(expected[key], got[key]), key
+    for a, b in zip(whole.optim_wrapper.state_dict()['state'].values(),
+                    resumed.optim_wrapper.state_dict()['state'].values()):
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    for key, history in whole.message_hub.log_scalars.items():
+        if 'time' not in key and 'memory' not in key:
+            again = resumed.message_hub.log_scalars[key]
+            assert history.data[0].tolist() == again.data[0].tolist(), key
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    (dict(begin=-1), 'begin.*>= 0.*-1'),
+    (dict(begin=dict(neck=0.5)), 'begin.*whole number.*0.5'),
+    (dict(temperature=(0, -1)), r'temperature.*>= 0.*\(0, -1\)'),
+    (dict(temperature=(1, 2, 3)), 'temperature.*two numbers'),
+])
+def test_wrong_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        TernaryScheduleHook(**kwargs)
+
+
+@pytest.mark.parametrize('hook, model, message', [
+    (dict(begin=3), None, 'begin=3 is iteration 12.*ends at 12'),
+    (dict(begin=dict(nek=1)), None, "begin names 'nek'.*backbone.*neck"),
+    (dict(), ToyModel(ternary=False), 'TernaryScheduleHook needs.*ToyModel'),
+])
+def test_hook_and_run_must_fit(tmp_path, hook, model, message):
+    runner = toy_runner(tmp_path, [TernaryScheduleHook(**hook)], model)
+    with pytest.raises(ValueError, match=message):
+        runner.train()

@@ -1,0 +1,81 @@
+import pytest
+from mmengine.hooks import Hook
+
+from mmtern import TernaryScheduleHook, TernarySettings, TernaryStatisticsHook
+from ...toy import ToyModel, convert_toy, toy_runner
+
+
+def test_scalars_reach_the_message_hub(tmp_path):
+    runner = toy_runner(
+        tmp_path,
+        [TernaryScheduleHook(begin=1),
+         TernaryStatisticsHook(interval=2)])
+    runner.train()
+    scalars = {
+        key.split('train/ternary/')[1]: history.data[0].tolist()
+        for key, history in runner.message_hub.log_scalars.items()
+        if 'ternary' in key
+    }
+    assert set(scalars) == {
+        f'{part}_{what}'
+        for part in ('backbone', 'neck')
+        for what in ('cosine', 'zeros', 'flips', 'distance', 'gradient')
+    } | {'temperature', 'phase'}
+    assert all(len(values) == 6 for values in scalars.values())
+    assert scalars['phase'] == [0, 0, 1, 1, 1, 1]
+    assert 0 < max(scalars['neck_flips']) < 1
+    assert all(0.7 < x <= 1 for x in scalars['backbone_cosine'])
+
+
+@pytest.mark.parametrize('interval', [0, 1.5])
+def test_wrong_interval(interval):
+    with pytest.raises(ValueError, match=f'interval.*{interval}'):
+        TernaryStatisticsHook(interval)
+
+
+def test_distance_and_gradient_by_another_way(tmp_path):
+    model = ToyModel(ternary=False)
+    convert_toy(model, TernarySettings(threshold='mean'))
+    runner = toy_runner(
+        tmp_path, [TernaryScheduleHook(),
+                   TernaryStatisticsHook(interval=1)],
+        model,
+        epochs=1,
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.5),
+            clip_grad=dict(max_norm=0.01),
+            accumulative_counts=2))
+    weight = model.neck.weight
+    steps, distances, last = [], [], weight.detach().clone()
+
+    def after_step(*_):
+        nonlocal last
+        steps.append(float((weight.detach() - last).norm()) / 0.5)
+        last = weight.detach().clone()
+        size = last.flatten(1).abs()
+        threshold = 0.7 * size.mean(1, keepdim=True)
+        distances.append(float((size / threshold - 1).abs().mean()))
+
+    # The wrapper is built when training starts.
+    runner.register_hook(_Watch(after_step), priority='VERY_HIGH')
+    runner.train()
+
+    def logged(what):
+        return runner.message_hub.get_scalar(
+            f'train/ternary/neck_{what}').data[0]
+
+    # Four iterations, two steps; between them the weights rest.
+    assert len(steps) == 2 and min(steps) > 0
+    assert logged('gradient') == pytest.approx(steps, rel=1e-4)
+    assert logged('distance')[[1, 3]] == pytest.approx(distances, rel=1e-5)
+    assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+class _Watch(Hook):
+    """Calls a function after each of the optimizer's steps."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def before_train(self, runner):
+        runner.optim_wrapper.optimizer.register_step_post_hook(self.function)
