@@ -10,10 +10,10 @@ from typing import Any
 from .version import __version__
 
 __all__ = [
-    'Scope', 'TernConv2d', 'TernLinear', 'TernaryDistillationHook',
-    'TernaryFileError', 'TernaryGuardHook', 'TernaryRegularizerHook',
-    'TernaryScheduleHook', 'TernarySettings', 'TernaryStatisticsHook',
-    '__version__', 'convert', 'load_detector', 'survey', 'ternary_layers'
+    'Scope', 'TernConv2d', 'TernLinear', 'TernaryFileError',
+    'TernaryGuardHook', 'TernaryRegularizerHook', 'TernaryScheduleHook',
+    'TernarySettings', 'TernaryStatisticsHook', '__version__', 'convert',
+    'load_detector', 'survey', 'ternary_layers'
 ]
 
 if all(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
@@ -24,9 +24,8 @@ if all(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
     from . import models  # noqa: F401
     from .convert import Scope, convert, survey, ternary_layers
     from .engine import amp  # noqa: F401
-    from .engine.hooks import (TernaryDistillationHook, TernaryGuardHook,
-                               TernaryRegularizerHook, TernaryScheduleHook,
-                               TernaryStatisticsHook)
+    from .engine.hooks import (TernaryGuardHook, TernaryRegularizerHook,
+                               TernaryScheduleHook, TernaryStatisticsHook)
     from .files import TernaryFileError, load_detector
     from .layers import TernarySettings, TernConv2d, TernLinear
     register_configs()

@@ -29,7 +29,7 @@ def steps(model, call):
     losses = []
     for step in range(6):
         for layer in ternary_layers(model).values():
-            layer.ternarizer.temperature = 4.0 * step / 6
+            layer.quantizer.temperature = 4.0 * step / 6
         optimizer.zero_grad()
         loss = call(**data, mode='loss')['loss_toy']
         loss.backward()

@@ -38,7 +38,7 @@ def expected_sizes(
     """
     entries, _ = state_entries(model)
     layers = [e.layer for e in entries if e.layer is not None]
-    ternary = [layer.weight for layer in layers]
+    ternary = [layer.latent for layer in layers]
     count = sum(weight.numel() for weight in ternary)
     packed = sum(packed_size(weight.numel()) for weight in ternary)
     scales = SCALE_BYTES * sum(len(weight) for weight in ternary)
@@ -53,8 +53,8 @@ def expected_sizes(
         ExpectedSize('2 bits, rest float16', packed + scales + half, ''),
     ]
     if not measures:
-        most = sum(x.weight.numel() *
-                   largest_entropy(x.ternarizer.settings.min_sparsity)
+        most = sum(x.latent.numel() *
+                   largest_entropy(x.quantizer.settings.min_sparsity)
                    for x in layers)
         sizes.append(
             ExpectedSize(

@@ -7,7 +7,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from ..convert import ternary_layers
-from ..layers import TernaryWeight
+from ..layers import TernaryWeight, project_weight
 from ..ops import entropy
 
 # |w| / threshold: 1 is the border between zero and non-zero; few weights lie
@@ -43,8 +43,8 @@ class LayerMeasure:
 @torch.no_grad()
 def measure_layer(layer: TernaryWeight, weight: Tensor) -> LayerMeasure:
     """Measure ``weight`` as ``layer`` would ternarize it."""
-    codes = layer.ternarizer.codes(weight).to(torch.int8)
-    projection = layer.ternarizer.project(weight)
+    projection, codes = project_weight(layer.quantizer.settings, weight)
+    codes = codes.contiguous().flatten(1)
     ratio = projection.relative(weight.flatten(1).float())
     ratio.clamp_max_(HIGHEST * (1 - 1e-6))
     counts = torch.histc(ratio, BINS, 0.0, HIGHEST) / weight.numel()
@@ -71,10 +71,10 @@ def measure_model(
     """
     measures = {}
     for name, layer in ternary_layers(model).items():
-        weight = layer.weight
+        weight = layer.latent
         if state is not None:
-            weight = state.get(f'{name}.weight')
-            if weight is None or weight.shape != layer.weight.shape:
+            weight = state.get(f'{name}.{layer.latent_name}')
+            if weight is None or weight.shape != layer.latent.shape:
                 continue
         measures[name] = measure_layer(layer, weight)
     return measures

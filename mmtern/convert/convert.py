@@ -6,8 +6,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 from torch import nn
 
-from ..layers import (TernarySettings, TernaryWeight, TernConv2d, TernLinear,
-                      join)
+from ..layers import TWINS, TernarySettings, TernaryWeight
 from ..ops import allocate_zeros
 from .report import ConversionReport, LayerRecord
 from .scope import Scope
@@ -72,17 +71,15 @@ def convert(module: nn.Module,
             'their type')
     layers = dict(module.named_modules())
     report = _with_zeros(report, layers, scope, settings)
-    ternarizers: Dict[int, Any] = {}
+    quantizers: Dict[int, Any] = {}
     for record in report.ternary:
         layer = layers[record.name]
-        layer.__class__ = (
-            TernConv2d if isinstance(layer, nn.Conv2d) else TernLinear)
-        key = id(layer.weight)
+        layer.__class__ = TWINS[type(layer)]
+        key = id(layer.latent)
         layer.init_ternary(
             replace(settings, min_sparsity=record.min_sparsity),
-            ternarizers.get(key))
-        ternarizers[key] = layer.ternarizer
-    join(layers[record.name] for record in report.ternary)
+            quantizers.get(key))
+        quantizers[key] = layer.quantizer
     return report
 
 

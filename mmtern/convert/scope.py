@@ -8,6 +8,7 @@ from mmcv.cnn.bricks import wrappers
 from torch import nn
 
 from ..checks import check_flag, check_sparsity
+from ..layers import TWINS, TernConv2d, TernLinear, register_ternary
 
 # What the last layers of mmdet's heads are named after, at the end of a name
 # like retina_cls, fc_reg, multi_level_conv_obj.0 or cls_branches.3, but not
@@ -30,10 +31,10 @@ PREDICTIONS = '|'.join((
 FULLY_CONNECTED = r'fcs\.\d+$'
 STEM = r'(?:^|\.)stem(?:\.|$)'
 
-# Exact types: a subclass may compute with its weight in another way. mmcv's
-# wrappers differ from torch's layers only for empty inputs on old torch.
-CONVS = (nn.Conv2d, wrappers.Conv2d)
-LINEARS = (nn.Linear, wrappers.Linear)
+# mmcv's wrappers differ from torch's layers only for empty inputs on old
+# torch.
+register_ternary(wrappers.Conv2d)(TernConv2d)
+register_ternary(wrappers.Linear)(TernLinear)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Scope:
     def reason_to_leave(self, name: str, layer: nn.Module) -> Optional[str]:
         """Why ``layer`` stays full precision; None if it becomes
         ternary."""
-        if type(layer) not in CONVS + LINEARS:
+        if type(layer) not in TWINS:
             return type(layer).__name__
         if any(re.search(pattern, name) for pattern in self.exclude):
             return 'excluded'

@@ -44,11 +44,12 @@ class Contents:
 
     def add_ternary(self, entry: StateEntry) -> None:
         """Add a latent weight as codes and scales."""
-        name, weight, ternarizer = (entry.name, entry.tensor,
-                                    entry.layer.ternarizer)
+        name, weight, quantizer = (entry.name, entry.tensor,
+                                   entry.layer.quantizer)
         _check_finite(name, weight)
-        codes = ternarizer.codes(weight)
-        scale = ternarizer.scale(weight).flatten().cpu()
+        # In row-major order, whatever the weight's memory format.
+        codes = quantizer.codes(weight).contiguous().flatten(1)
+        scale = quantizer.scale(weight).flatten().cpu()
         coded = encode_codes(codes, self.encoding)
         if isinstance(coded, Gaps):
             self.tensors[name + GAPS] = coded.gaps

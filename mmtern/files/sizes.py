@@ -127,7 +127,7 @@ def state_entries(model: nn.Module) -> Tuple[List[StateEntry], Dict[str, str]]:
     Raises:
         ValueError: If the state dict holds something else than tensors.
     """
-    layers = {id(x.weight): x for x in ternary_layers(model).values()}
+    layers = {id(x.latent): x for x in ternary_layers(model).values()}
     parameters = {id(p) for p in model.parameters()}
     first_names: Dict[int, str] = {}
     entries, aliases = [], {}

@@ -1,10 +1,10 @@
 """Layers with ternary weights."""
-from .joint import cosine_distances, join
-from .modules import TernaryWeight, TernConv2d, TernLinear
+from .modules import (TWINS, TernaryWeight, TernConv2d, TernLinear,
+                      register_ternary)
+from .quantizer import Quantizer, project_weight
 from .settings import TernarySettings
-from .ternarizer import Ternarizer
 
 __all__ = [
-    'TernConv2d', 'TernLinear', 'TernarySettings', 'TernaryWeight',
-    'Ternarizer', 'cosine_distances', 'join'
+    'Quantizer', 'TWINS', 'TernConv2d', 'TernLinear', 'TernarySettings',
+    'TernaryWeight', 'project_weight', 'register_ternary'
 ]

@@ -1,58 +1,139 @@
-"""Ternary twins of ``nn.Conv2d`` and ``nn.Linear``."""
-from typing import Any, Dict, Optional
+"""Ternary twins of float layers, and the table that says which is whose."""
+from typing import Any, Callable, Dict, Optional, Type, Union
 
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..ops import compact_conv2d, compact_linear, project
+from ..ops import (Projection, QuantizedWeight, quantized_conv2d,
+                   quantized_linear)
+from .quantizer import Quantizer
 from .settings import TernarySettings
-from .ternarizer import Ternarizer
+
+# From the exact type of a float layer to its ternary twin: a subclass may
+# compute with its weight in another way.
+TWINS: Dict[type, Type['TernaryWeight']] = {}
+
+
+def register_ternary(*float_types: type) -> Callable[[type], type]:
+    """Class decorator: have :func:`mmtern.convert` turn layers of these types
+    into the decorated class, by changing their class in place.
+
+    The twin is a subclass of :class:`TernaryWeight` and of the float type, in
+    this order, and computes with ``self.quantized_weight()``. Everything else
+    (schedule, regularizer, statistics, packing, ``freeze``, ``inspect``)
+    reaches the layer through :class:`TernaryWeight`.
+
+    Args:
+        *float_types (type): ``nn.Module`` types; subclasses of them are not
+            meant.
+
+    Raises:
+        TypeError: If the class is no :class:`TernaryWeight`, or is a subclass
+            of none of the float types.
+
+    Examples:
+        >>> class ScaledLinear(nn.Linear):
+        ...     def forward(self, x):
+        ...         return 2 * super().forward(x)
+        >>> @register_ternary(ScaledLinear)
+        ... class TernScaledLinear(TernaryWeight, ScaledLinear):
+        ...     def forward(self, x):
+        ...         return 2 * F.linear(x, self.ternary_weight, self.bias)
+    """
+
+    def register(twin: type) -> type:
+        if not (issubclass(twin, TernaryWeight)
+                and issubclass(twin, nn.Module)):
+            raise TypeError(
+                'register_ternary decorates a subclass of TernaryWeight and '
+                f'of a float layer, but got {twin.__name__}')
+        for float_type in float_types:
+            TWINS[float_type] = twin
+        return twin
+
+    return register
 
 
 class TernaryWeight:
-    """What both layers share: a latent ``weight`` seen through a
-    :class:`Ternarizer`.
+    """What all ternary layers share: a latent weight seen through a
+    :class:`Quantizer`.
 
     The latent weight keeps its name, shape and place in the state dict, so
     checkpoints pass between a float model and its ternary twin.
+
+    Attributes:
+        latent_name (str): Name of the parameter that is the latent weight.
+        quantizer (Quantizer): Of this weight; layers that hold the same
+            parameter share it.
+        weight_scale (nn.Parameter, optional): Trained scales, (2, C_out).
     """
-    ternarizer: Ternarizer
+    latent_name = 'weight'
+    quantizer: Quantizer
     weight: nn.Parameter
     weight_scale: Optional[nn.Parameter]
+    training: bool
 
     def init_ternary(self,
                      settings: TernarySettings,
-                     ternarizer: Optional[Ternarizer] = None) -> None:
-        """Give a built layer its ternarizer (``ternarizer`` of another layer
-        where both hold the same parameter)."""
-        self.ternarizer = ternarizer or Ternarizer(settings)
+                     quantizer: Optional[Quantizer] = None) -> None:
+        """Give a built layer its quantizer.
+
+        Args:
+            settings (TernarySettings): How the weight becomes ternary.
+            quantizer (Quantizer, optional): That of another layer that holds
+                the same parameter.
+        """
+        self.quantizer = quantizer or Quantizer(settings)
         self.register_parameter('weight_scale', None)
         if settings.learns_scale:
-            signs = 2 if settings.scale == 'ttq' else 1
-            scale = self.weight.new_empty(signs, self.weight.shape[0])
+            scale = self.latent.new_empty(2, self.latent.shape[0])
             self.weight_scale = nn.Parameter(scale)
             self.reset_weight_scale()
+
+    @property
+    def latent(self) -> nn.Parameter:
+        """The latent weight, (C_out, C_in/groups, kH, kW) or (C_out, C_in)."""
+        return getattr(self, self.latent_name)
+
+    def quantized_weight(self) -> Union[Tensor, QuantizedWeight]:
+        """Return what ``forward`` computes with; see :class:`Quantizer`."""
+        return self.quantizer(self.latent, self.training, self.weight_scale)
+
+    @property
+    def ternary_weight(self) -> Tensor:
+        """The weight that ``forward`` computes with as a tensor in shape and
+        dtype of the latent weight, in the graph where it takes a gradient."""
+        weight = self.quantized_weight()
+        if isinstance(weight, QuantizedWeight):
+            values = weight.values(weight.sink.dtype)
+            # The sink is zero and leads to the latent weight.
+            return values + weight.sink
+        return weight
+
+    @property
+    def projection(self) -> Projection:
+        """Projection of the latent weight's filters."""
+        return self.quantizer.project(self.latent, self.training)
+
+    @property
+    def codes(self) -> Tensor:
+        """Codes {-1, 0, +1}, int8, in the latent weight's shape; not to be
+        written to."""
+        return self.quantizer.codes(self.latent, self.training)
 
     @torch.no_grad()
     def reset_weight_scale(self) -> None:
         """Start trained scales from the least squares ones."""
-        rows = self.weight.detach().flatten(1).float()
-        threshold = self.ternarizer.project(self.weight).threshold
-        scale = project(rows, threshold).scale('lsq')
+        scale = self.projection.scale('lsq')
         self.weight_scale.copy_(scale.T.expand_as(self.weight_scale))
 
-    @property
-    def ternary_weight(self) -> Tensor:
-        """The weight that ``forward`` computes with, shape of ``weight``."""
-        return self.ternarizer(self.weight, self.weight_scale, self.training)
-
     def train(self, mode: bool = True):
-        """Switch the mode; ternary values are computed anew."""
+        """Switch the mode; the weight is quantized anew."""
         # EMA and its like write through ``.data``, unseen by version
         # counters, but only between a train and an eval.
-        self.ternarizer.drop_cache()
+        self.quantizer.drop_cache()
         return super().train(mode)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str,
@@ -66,13 +147,14 @@ class TernaryWeight:
             self.reset_weight_scale()
 
     def extra_repr(self) -> str:
-        settings = self.ternarizer.settings
+        settings = self.quantizer.settings
         return (f'{super().extra_repr()}, threshold={settings.threshold}, '
                 f'scale={settings.scale}, '
                 f'min_sparsity={settings.min_sparsity:g}')
 
 
 @MODELS.register_module()
+@register_ternary(nn.Conv2d)
 class TernConv2d(TernaryWeight, nn.Conv2d):
     """2D convolution whose filters hold the values {-a, 0, +a}.
 
@@ -99,21 +181,21 @@ class TernConv2d(TernaryWeight, nn.Conv2d):
         self.init_ternary(TernarySettings(**(ternary or {})))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
-        compact = self.ternarizer.compact(weight, self.training)
-        if compact is None or x.dim() == 3:
-            weight = self.ternarizer(weight, self.weight_scale, self.training)
+        weight = self.quantized_weight()
+        if not isinstance(weight, QuantizedWeight):
             return self._conv_forward(x, weight, self.bias)
+        # Codes instead of a float copy: see mmtern/ops/conv.py.
         padding = self.padding
         if self.padding_mode != 'zeros' or isinstance(padding, str):
             mode = self.padding_mode.replace('zeros', 'constant')
             x = F.pad(x, self._reversed_padding_repeated_twice, mode)
             padding = (0, 0)
-        return compact_conv2d(x, *compact, self.bias, self.stride, padding,
-                              self.dilation, self.groups)
+        return quantized_conv2d(x, weight, self.bias, self.stride, padding,
+                                self.dilation, self.groups)
 
 
 @MODELS.register_module()
+@register_ternary(nn.Linear)
 class TernLinear(TernaryWeight, nn.Linear):
     """Linear layer whose rows hold the values {-a, 0, +a}.
 
@@ -133,9 +215,7 @@ class TernLinear(TernaryWeight, nn.Linear):
         self.init_ternary(TernarySettings(**(ternary or {})))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
-        compact = self.ternarizer.compact(weight, self.training)
-        if compact is None:
-            weight = self.ternarizer(weight, self.weight_scale, self.training)
+        weight = self.quantized_weight()
+        if not isinstance(weight, QuantizedWeight):
             return F.linear(x, weight, self.bias)
-        return compact_linear(x, *compact, self.bias)
+        return quantized_linear(x, weight, self.bias)

@@ -14,9 +14,9 @@ BLOCK = 1024
 
 
 @triton.jit
-def _project(weight, factor, threshold, count, inner, norm, codes, d, tiny,
-             of_mean, has_threshold: tl.constexpr, has_factor: tl.constexpr,
-             has_codes: tl.constexpr, block: tl.constexpr):
+def _project(weight, threshold, count, inner, norm, codes, d, tiny, of_mean,
+             has_threshold: tl.constexpr, has_codes: tl.constexpr,
+             block: tl.constexpr):
     row = tl.program_id(0)
     start = row.to(tl.int64) * d
     lanes = tl.arange(0, block)
@@ -31,8 +31,6 @@ def _project(weight, factor, threshold, count, inner, norm, codes, d, tiny,
         cut = tl.load(threshold + row)
     else:
         cut = tl.sum(sums) / d * of_mean
-        if has_factor:
-            cut *= tl.load(factor + row)
         tl.store(threshold + row, cut)
     least = tl.maximum(cut, tiny)
     kept = tl.zeros([block], tl.float32)
@@ -85,7 +83,6 @@ def _rescale(grad, weight, threshold, d, temperature, floor, tiny, largest,
 
 
 def project_rows(weight: Tensor, threshold: Optional[Tensor], of_mean: float,
-                 factor: Optional[Tensor],
                  codes: Optional[Tensor]) -> Tuple[Tensor, ...]:
     """What :func:`mmtern.ops.project` measures, in one kernel.
 
@@ -93,7 +90,6 @@ def project_rows(weight: Tensor, threshold: Optional[Tensor], of_mean: float,
         weight (Tensor): Rows, shape (C_out, d), contiguous, float32.
         threshold (Tensor, optional): Shape (C_out, 1); None for ``of_mean``
             times the row's mean magnitude.
-        factor (Tensor, optional): Shape (C_out, 1); of that threshold.
         codes (Tensor, optional): Shape of ``weight``, int8; receives them.
 
     Returns:
@@ -107,14 +103,12 @@ def project_rows(weight: Tensor, threshold: Optional[Tensor], of_mean: float,
     with _on(weight):
         _project[(rows, )](
             weight,
-            fields if factor is None else factor,
             *fields,
             fields if codes is None else codes,
             d,
             TINY,
             of_mean,
             has_threshold,
-            factor is not None,
             codes is not None,
             block=_block(d))
     return tuple(fields)

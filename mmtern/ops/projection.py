@@ -4,7 +4,6 @@ from typing import Callable, NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
-from ..checks import check_choice
 from .fused import kernels_for
 from .rows import row_blocks
 from .threshold import MEAN_FACTOR, TINY, mean_threshold
@@ -52,16 +51,13 @@ class Projection(NamedTuple):
         nothing left to turn."""
         size = self.norm * self.count.sqrt()
         cosine = self.inner / size.clamp_min(TINY)
-        return torch.where(size > TINY, cosine.clamp_max(1.0), 1.0)
+        # Compared so that a filter with NaN in it keeps its NaN.
+        return torch.where(size <= TINY, 1.0, cosine.clamp_max(1.0))
 
     def relative(self, weight: Tensor) -> Tensor:
         """Magnitudes of ``weight``'s rows over their threshold, (C_out, d): 1
         is the border between zero and non-zero."""
         return weight.abs().div_(self.threshold.clamp_min(TINY))
-
-    def rms(self, weight: Tensor) -> Tensor:
-        """Root mean square of each of ``weight``'s filters, (C_out, 1)."""
-        return self.norm * (len(weight) / weight.numel())**0.5
 
     def scale(self, kind: str = 'norm') -> Tensor:
         """Scale ``a`` of the ternary filter ``a t``, shape (C_out, 1).
@@ -72,40 +68,36 @@ class Projection(NamedTuple):
                 minimizes ``||w - a t||`` (arXiv 1605.04711, eq. 5), which
                 shrinks the norm by ``cos(w, t)``.
         """
-        check_choice('scale', kind, SCALES)
         count = self.count.clamp_min(1.0)
         if kind == 'lsq':
             return self.inner / count
-        # 0 for an all-zero row. A NaN norm stays one: codes alone would take
-        # a filter with NaN in it for a zero filter.
-        return self.norm / count.sqrt()
+        if kind == 'norm':
+            # 0 for an all-zero row. A NaN norm stays one: codes alone would
+            # take a filter with NaN in it for a zero filter.
+            return self.norm / count.sqrt()
+        raise ValueError(f'scale must be one of {SCALES}, but got {kind!r}')
 
 
 def project(weight: Tensor,
             threshold: Union[Tensor, ThresholdRule],
-            codes: Optional[Tensor] = None,
-            factor: Optional[Tensor] = None) -> Projection:
+            codes: Optional[Tensor] = None) -> Projection:
     """Measure the ternary direction that ``threshold`` cuts out of each row.
 
     Args:
         weight (Tensor): Rows, shape (C_out, d), float32.
-        threshold (Tensor or Callable): Shape (C_out, 1), or what makes it
-            of some rows, such as :func:`mean_threshold`: that spares reading
-            the weights twice.
+        threshold (Tensor or Callable): Shape (C_out, 1), or a function from
+            rows to thresholds, such as :func:`mean_threshold`; it is called
+            block by block, so that the weights are read once.
         codes (Tensor, optional): Shape of ``weight``, int8; receives the
             :func:`ternary_codes` of the two, which are made on the way.
-        factor (Tensor, optional): Shape (C_out, 1); by which the result of
-            such a function is multiplied.
     """
-    kernels = kernels_for(weight, factor, codes)
+    kernels = kernels_for(weight, codes)
     if kernels is not None:
         of_mean = threshold is mean_threshold
         if callable(threshold) and not of_mean:
             threshold = threshold(weight)
-            threshold = threshold if factor is None else threshold * factor
-        return Projection(
-            *kernels.project_rows(weight, None if of_mean else threshold,
-                                  MEAN_FACTOR, factor, codes))
+        return Projection(*kernels.project_rows(
+            weight, None if of_mean else threshold, MEAN_FACTOR, codes))
     count, inner, norm = (weight.new_empty(len(weight), 1) for _ in range(3))
     rule = threshold if callable(threshold) else None
     if rule is not None:
@@ -114,8 +106,6 @@ def project(weight: Tensor,
         rows = weight[block]
         if rule is not None:
             threshold[block] = rule(rows)
-            if factor is not None:
-                threshold[block] *= factor[block]
         signs = ternary_codes(rows, threshold[block])
         # ||t||^2; the vectorized norm is faster than counting.
         count[block] = torch.linalg.vector_norm(signs, dim=1, keepdim=True)
@@ -145,18 +135,3 @@ def keep_ternary_scale(weight: Tensor, scale: Tensor) -> Tensor:
     largest = magnitude.amax(1, keepdim=True)
     ternary = (magnitude == largest).logical_or_(magnitude == 0)
     return torch.where(ternary.all(1, keepdim=True), largest, scale)
-
-
-def fixed_point_threshold(weight: Tensor,
-                          threshold: Tensor,
-                          steps: int = 1) -> Tensor:
-    """Move thresholds towards the self-consistent one, half the mean of the
-    magnitudes above it. O(d) a step, no sort.
-
-    Warm-started from the last optimizer step's threshold a single step
-    follows the exact solution; from a cold start a heavy-tailed row can end
-    in a local optimum, so start from :func:`exact_threshold`.
-    """
-    for _ in range(steps):
-        threshold = project(weight, threshold).scale('lsq') / 2
-    return threshold

@@ -1,12 +1,10 @@
 """The hyperspherical regularizer: turn filters towards ternary
 directions."""
-from typing import Sequence
-
 import torch
 from torch import Tensor
 
 from .projection import Projection, ternary_codes
-from .rows import join_rows, row_blocks, split_rows
+from .rows import empty_as, float_rows, row_blocks, rows_of
 from .threshold import TINY
 
 
@@ -14,36 +12,33 @@ class _CosineDistance(torch.autograd.Function):
     """Sum of ``1 - cos(w_j, t_j)`` over rows, t held constant.
 
     The backward recomputes ``t`` from the threshold, so that nothing of the
-    weights' size is kept for it.
+    weight's size is kept for it.
     """
 
     @staticmethod
-    def forward(ctx, projection: Projection, *weights: Tensor) -> Tensor:
-        ctx.save_for_backward(*projection, *weights)
-        return (1 - projection.cosine()).sum()
+    def forward(ctx, weight: Tensor, *fields: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, *fields)
+        return (1 - Projection(*fields).cosine()).sum()
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
-        fields = len(Projection._fields)
-        projection = Projection(*ctx.saved_tensors[:fields])
-        weights = ctx.saved_tensors[fields:]
+        weight, *fields = ctx.saved_tensors
+        projection = Projection(*fields)
         count, norm = projection.count, projection.norm
         # -(t / ||t|| - cos w / ||w||) / ||w||, a tangent of the sphere at w.
         # Rows too small for their inverse square count as all zero.
         inverse_norm = torch.where(norm > TINY**0.5, 1 / norm, 0.0)
         towards = -grad_output * inverse_norm / count.clamp_min(1).sqrt()
         along = grad_output * projection.cosine() * inverse_norm.square()
+        grad = empty_as(weight)
+        grad_rows, rows = rows_of(grad), float_rows(weight)
         with torch.no_grad():
-            rows = join_rows(weights)
-            grad = torch.empty_like(rows, dtype=weights[0].dtype)
             for block in row_blocks(rows):
                 codes = ternary_codes(rows[block], projection.threshold[block])
-                torch.addcmul(
-                    codes.mul_(towards[block]),
-                    rows[block],
-                    along[block],
-                    out=grad[block])
-        return (None, *split_rows(grad, weights))
+                pull = torch.addcmul(
+                    codes.mul_(towards[block]), rows[block], along[block])
+                grad_rows[block] = pull
+        return (grad, *[None] * len(fields))
 
 
 def cosine_distance(weight: Tensor, projection: Projection) -> Tensor:
@@ -62,11 +57,4 @@ def cosine_distance(weight: Tensor, projection: Projection) -> Tensor:
     Returns:
         Tensor: Scalar in [0, C_out].
     """
-    return cosine_distance_all([weight], projection)
-
-
-def cosine_distance_all(weights: Sequence[Tensor],
-                        projection: Projection) -> Tensor:
-    """Sum of :func:`cosine_distance` over weights of one dtype whose filters
-    are of one length; ``projection`` is that of all filters, in order."""
-    return _CosineDistance.apply(projection, *weights)
+    return _CosineDistance.apply(weight, *projection)

@@ -1,5 +1,5 @@
 """Filters as rows, in blocks that stay in a processor's cache."""
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterator, Optional
 
 import torch
 from torch import Tensor
@@ -45,27 +45,6 @@ def empty_as(weight: Tensor, dtype: Optional[torch.dtype] = None) -> Tensor:
     """Memory in the shape and layout of ``weight``, such that
     :func:`rows_of` it is a view in the order of ``weight``'s rows."""
     return torch.empty_like(weight, dtype=dtype, memory_format=_layout(weight))
-
-
-def join_rows(weights: Sequence[Tensor]) -> Tensor:
-    """All filters of weights whose filters are of one length, as rows in
-    float32, shape (sum of C_out, d); of one weight a view, where it can
-    be."""
-    rows = [rows_of(weight).float() for weight in weights]
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
-
-
-def split_rows(rows: Tensor, weights: Sequence[Tensor]) -> List[Tensor]:
-    """The inverse of :func:`join_rows`: contiguous ``rows`` as views in the
-    shapes and layouts of the ``weights``."""
-    views, start = [], rows.storage_offset()
-    for weight in weights:
-        dense = weight
-        if _layout(weight) == torch.contiguous_format:
-            dense = weight if weight.is_contiguous() else empty_as(weight)
-        views.append(rows.as_strided(weight.shape, dense.stride(), start))
-        start += weight.numel()
-    return views
 
 
 def in_layout_of(weight: Tensor, tensor: Tensor) -> Tensor:

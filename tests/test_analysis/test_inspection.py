@@ -120,7 +120,7 @@ def test_mistakes_are_one_sentence(model, sentence, monkeypatch, tmp_path):
 
 def test_the_average_weighs_layers_by_their_size(plan):
     codes = torch.cat([
-        layer.ternarizer.codes(layer.weight).flatten()
+        layer.quantizer.codes(layer.weight).flatten()
         for layer in ternary_layers(plan.model).values()
     ])
     summary = summarize(plan.model)

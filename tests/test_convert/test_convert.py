@@ -67,12 +67,8 @@ def test_tied_weights_share_their_ternary_weight():
         one=nn.Conv2d(8, 8, 1, bias=False), two=nn.Conv2d(8, 8, 1, bias=False))
     model.two.weight = model.one.weight
     convert(model)
-    assert model.one.ternarizer is model.two.ternarizer
-    codes = [
-        layer.ternarizer.compact(layer.weight, True)[1].codes
-        for layer in (model.one, model.two)
-    ]
-    assert codes[0] is codes[1]
+    assert model.one.quantizer is model.two.quantizer
+    assert model.one.codes is model.two.codes
     x = torch.randn(2, 8, 3, 3)
     model(x).sum().backward()
     single = nn.Conv2d(8, 8, 1, bias=False)
@@ -141,13 +137,13 @@ def test_settings_and_scope_from_one_dict():
     model = mixed()
     convert_from_config(model, dict(stem=True, min_sparsity=0.6))
     assert list(ternary_layers(model)) == ['conv', 'stem']
-    assert model.stem.ternarizer.settings.min_sparsity == 0.6
+    assert model.stem.quantizer.settings.min_sparsity == 0.6
 
 
 def zeros_of(model) -> dict:
     """Zeros and weights of each ternary layer."""
     codes = {
-        name: layer.eval().ternarizer.codes(layer.weight)
+        name: layer.eval().codes
         for name, layer in ternary_layers(model).items()
     }
     return {name: ((x == 0).sum(), x.numel()) for name, x in codes.items()}
@@ -178,7 +174,7 @@ def test_large_layers_hold_more_of_a_models_zeros():
 def test_filters_have_the_larger_of_two_shares():
     model = sizes_apart()
     convert_from_config(model, dict(model_sparsity=0.8, min_sparsity=0.75))
-    small, large = (x.ternarizer.settings.min_sparsity for x in model)
+    small, large = (x.quantizer.settings.min_sparsity for x in model)
     assert small == 0.75 and large > 0.8
 
 

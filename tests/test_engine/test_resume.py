@@ -14,7 +14,7 @@ from mmengine.config import Config
 import mmtern  # noqa: F401  (allows the types of its checkpoints)
 from mmtern.engine.resume import is_whole, latest_whole_checkpoint, set_resume
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 def saved(path, age):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtern import TernarySettings
-from mmtern.layers import Ternarizer
+from mmtern.layers import Quantizer
 from mmtern.ops import keep_ternary_scale
 
 
@@ -25,21 +25,20 @@ def test_projecting_twice_changes_no_bit(threshold, scale, seed, d, power,
     weight[0] = 0
     method = TernarySettings(
         threshold=threshold, scale=scale, min_sparsity=min_sparsity)
-    once = Ternarizer(method)(weight)
-    twice = Ternarizer(method)(once)
+    once = Quantizer(method)(weight, training=False)
+    twice = Quantizer(method)(once, training=False)
     assert torch.equal(once, twice)
     # The scale and codes that a packed file stores give the same values.
-    ternarizer = Ternarizer(method)
-    assert torch.equal(
-        ternarizer.codes(weight) * ternarizer.scale(weight), once)
+    quantizer = Quantizer(method)
+    assert torch.equal(quantizer.codes(weight) * quantizer.scale(weight), once)
 
 
 def test_learned_scales_keep_their_codes():
     method = TernarySettings(threshold='max', scale='ttq')
     weight = torch.randn(16, 90)
-    codes = Ternarizer(method).codes(weight)
-    stored = codes * Ternarizer(method).scale(weight)
-    assert torch.equal(Ternarizer(method).codes(stored), codes)
+    codes = Quantizer(method).codes(weight)
+    stored = codes * Quantizer(method).scale(weight)
+    assert torch.equal(Quantizer(method).codes(stored), codes)
 
 
 def test_other_rows_keep_the_given_scale():

@@ -10,7 +10,6 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from mmtern import ternary_layers
-from mmtern.layers import projector
 from ..small_detectors import (build, images, loss_of, small_faster_rcnn,
                                small_retinanet, ternary_twin)
 
@@ -54,18 +53,6 @@ def test_class_in_place_of_its_name():
     model = ternary_twin(small_retinanet())
     model.wrapped = RetinaNet
     assert ternary_layers(build(model))
-
-
-def test_a_shared_head_is_ternarized_once_a_step(monkeypatch):
-    detector = build(ternary_twin(small_retinanet())).train()
-    calls = []
-    project = projector.project
-    monkeypatch.setattr(projector, 'project',
-                        lambda *args: calls.append(1) or project(*args))
-    # Two forward passes and backwards before one step: accumulation.
-    for _ in range(2):
-        loss_of(detector, images()).backward()
-    assert len(calls) == len(ternary_layers(detector))
 
 
 def test_semi_supervised_teacher_follows_its_student():

@@ -35,22 +35,17 @@ SHAPES = [(3, 1), (4, 27), (5, 64), (3, 1500), (2, 4608)]
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('rule', ['mean', 'max', 'given'])
-@pytest.mark.parametrize('has_factor', [False, True])
 @pytest.mark.parametrize('has_codes', [False, True])
-def test_projection(with_kernels, shape, rule, has_factor, has_codes):
+def test_projection(with_kernels, shape, rule, has_codes):
     torch.manual_seed(0)
     weight = rows(*shape)
     threshold = dict(mean=mean_threshold, max=max_threshold).get(rule)
-    factor = None
     if threshold is None:
         threshold = weight.abs().mean(1, keepdim=True)
-    elif has_factor:
-        factor = torch.rand(len(weight), 1, device=DEVICE) + 0.5
 
     def projected():
         codes = torch.full_like(weight, 5, dtype=torch.int8)
-        return project(weight, threshold, codes if has_codes else None,
-                       factor), codes
+        return project(weight, threshold, codes if has_codes else None), codes
 
     expected, codes = projected()
     with_kernels()

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from mmtern.ops import (CompactWeight, binned_threshold, cosine_distance,
-                        empty_as, exact_threshold, in_layout_of, join_rows,
-                        project, rescale_factor, rescale_gradient_, row_blocks)
+from mmtern.ops import (QuantizedWeight, cosine_distance, empty_as,
+                        exact_threshold, in_layout_of, project, rescale_factor,
+                        rescale_gradient_, row_blocks)
 from mmtern.ops import rows as blocks
-from mmtern.ops import rows_of, split_rows, ternary_codes
+from mmtern.ops import rows_of, ternary_codes
 
 
 @pytest.mark.parametrize('rows, d, step', [
@@ -46,9 +46,8 @@ def results(weight, grad):
     scale, rescaled = projection.scale(), grad.clone()
     rescale_gradient_(rescaled, weight, projection.threshold, 3.0)
     return [
-        *projection, codes, latent.grad,
-        binned_threshold(weight), rescaled,
-        CompactWeight(codes, scale).values(torch.float32)
+        *projection, codes, latent.grad, rescaled,
+        QuantizedWeight(codes, scale).values(torch.float32)
     ]
 
 
@@ -114,26 +113,3 @@ def test_plain_straight_through_leaves_the_gradient(kwargs):
     before = grad.clone()
     rescale_gradient_(grad, weight, exact_threshold(weight), **kwargs)
     assert torch.equal(grad, before)
-
-
-def test_joined_rows_split_into_views_of_each_layout():
-    weights = [
-        torch.randn(4, 3, 2, 2),
-        torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last),
-        torch.randn(5, 12),
-        torch.randn(12, 3).T,
-        torch.randn(2, 3, 2, 2).double(),
-        torch.randn(1, 12, 1, 1),
-    ]
-    rows = join_rows(weights)
-    assert rows.shape == (17, 12) and rows.dtype == torch.float32
-    parts = split_rows(rows, weights)
-    for part, weight in zip(parts, weights):
-        assert torch.equal(part, weight.float())
-        assert part._base is rows
-        if weight.is_contiguous():
-            assert part.is_contiguous()
-        assert torch.equal(rows_of(part), rows_of(weight).float())
-    assert parts[1].is_contiguous(memory_format=torch.channels_last)
-    # One weight alone is not copied.
-    assert join_rows(weights[:1]).data_ptr() == weights[0].data_ptr()

@@ -4,11 +4,9 @@ from statistics import quantiles
 from typing import Dict, List
 
 import torch
-from mmengine.optim import OptimWrapper
 
 from mmtern import ternary_layers
-from mmtern.engine.hooks.updates import UpdateRescaling
-from mmtern.layers import cosine_distances
+from mmtern.engine.hooks.regularizer import cosine_distances
 from .cases import Case, scaling_cases
 
 
@@ -30,12 +28,11 @@ class Stepper:
         self.layers = list(ternary_layers(self.model).values())
         self.model.train(phase != 'inference')
         for layer in self.layers:
-            layer.ternarizer.active = phase != 'approach'
-            layer.ternarizer.temperature = 2.0
+            layer.quantizer.beta = 0.5 if phase == 'approach' else 1.0
+            layer.quantizer.temperature = 2.0
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             trained, lr=1e-5, momentum=0.9, weight_decay=0.0)
-        UpdateRescaling().start(OptimWrapper(self.optimizer), self.layers)
 
     def step(self) -> Dict[str, float]:
         """Seconds of each part; on a GPU those in which its kernels are
@@ -111,7 +108,7 @@ def scaling(pairs: int, device: str) -> List[Dict[str, float]]:
             dict(
                 axis=axis,
                 pixels=case.size[0] * case.size[1],
-                weights=sum(x.weight.numel() for x in layers),
+                weights=sum(x.latent.numel() for x in layers),
                 overhead_ms=round(times['ternary_ms'] - times['float_ms'], 2),
                 **times))
     return points

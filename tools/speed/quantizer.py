@@ -5,7 +5,7 @@ from typing import Callable, Dict, List
 import torch
 from torch import nn
 
-from mmtern.layers import Ternarizer, TernarySettings
+from mmtern.layers import Quantizer, TernarySettings
 from .measure import now
 from .rivals import literal_twn
 
@@ -19,12 +19,12 @@ def quantizer_cost(device: str) -> Dict[str, Dict[str, float]]:
     ]
     grads = [torch.randn_like(w) for w in weights]
     count = sum(w.numel() for w in weights)
-    states = [Ternarizer(TernarySettings()) for _ in weights]
+    states = [Quantizer(TernarySettings()) for _ in weights]
     for state in states:
         state.temperature = 2.0
 
     def ternarize() -> List[torch.Tensor]:
-        return [s(w, None, True) for s, w in zip(states, weights)]
+        return [s(w, True).sink for s, w in zip(states, weights)]
 
     def add() -> List[torch.Tensor]:
         with torch.no_grad():

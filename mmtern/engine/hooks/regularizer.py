@@ -1,18 +1,36 @@
 """The regularizer's way into the detector's loss."""
-from typing import Dict, Optional
+from typing import Dict, Iterable, Optional, Union
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import Tensor
 
-from ...checks import check_choice, check_flag, is_count, is_number
-from ...layers import TernaryWeight, cosine_distances
-from .schedule import to_iterations, unwrapped_ternary_layers
+from ...checks import check_choice, check_flag, is_number
+from ...layers import TernaryWeight
+from ...ops import cosine_distance
+from .schedule import is_moment, to_iterations, unwrapped_ternary_layers
 from .surroundings import check_alone, forward_mode
 
 SHAPES = ('linear', 'constant')
+
+
+def cosine_distances(layers: Iterable[TernaryWeight]) -> Tensor:
+    """Return the regularizer of layers in training: the sum of
+    :func:`mmtern.ops.cosine_distance` over all latent weights with a
+    gradient, each counted once, a scalar.
+
+    Args:
+        layers (Iterable[TernaryWeight]): Ternary layers, at least one of
+            them with a gradient.
+    """
+    distinct = {id(layer.latent): layer for layer in layers}
+    return torch.stack([
+        cosine_distance(layer.latent, layer.projection)
+        for layer in distinct.values() if layer.latent.requires_grad
+    ]).sum()
 
 
 @HOOKS.register_module()
@@ -34,9 +52,10 @@ class TernaryRegularizerHook(Hook):
     Args:
         loss_weight (float): ``lambda`` at ``end``, per filter. Under AdamW at
             lr 3e-4, 1e-3 is strong; under SGD at lr 0.01 try 1e-2.
-        begin (int): First epoch (or iteration) with the regularizer.
-        end (int, optional): First one without it. Defaults to None, the run's
-            end.
+        begin (int or float): First epoch (or iteration) with the
+            regularizer, or, between 0 and 1, a share of the run.
+        end (int or float, optional): First one without it, likewise. Defaults
+            to None, the run's end.
         shape (str): 'linear' grows from 0 at ``begin`` to ``loss_weight`` at
             ``end``, 'constant' holds it.
         by_epoch (bool): Whether ``begin`` and ``end`` count epochs. Defaults
@@ -45,18 +64,20 @@ class TernaryRegularizerHook(Hook):
 
     def __init__(self,
                  loss_weight: float = 1e-3,
-                 begin: int = 0,
-                 end: Optional[int] = None,
+                 begin: Union[int, float] = 0,
+                 end: Union[int, float, None] = None,
                  shape: str = 'linear',
                  by_epoch: bool = True) -> None:
         if not (is_number(loss_weight) and loss_weight >= 0):
             raise ValueError('loss_weight must be a number >= 0, but got '
                              f'{loss_weight!r}')
-        if not (is_count(begin) and
-                (end is None or is_count(end) and end > begin)):
+        alike = type(begin) is type(end)
+        if not (is_moment(begin) and (end is None or is_moment(end))
+                and not (alike and begin >= end)):
             raise ValueError(
-                'begin and end must be whole numbers with 0 <= begin < end, '
-                f'but got begin={begin!r}, end={end!r}')
+                'begin and end must be whole numbers >= 0 or shares of the '
+                'run between 0.0 and 1.0, begin before end, but got '
+                f'begin={begin!r}, end={end!r}')
         check_choice('shape', shape, SHAPES)
         check_flag('by_epoch', by_epoch)
         self.loss_weight = loss_weight
@@ -79,8 +100,8 @@ class TernaryRegularizerHook(Hook):
                 f'{runner.max_iters}')
         if begin >= end:
             raise ValueError(
-                f'begin={self.begin} is iteration {begin}, but the run ends '
-                f'at {runner.max_iters}')
+                f'begin={self.begin} is iteration {begin}, but the '
+                f'regularizer or the run ends at {end}')
         model = runner.model
         if is_model_wrapper(model):
             model = model.module

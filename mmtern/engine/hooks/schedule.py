@@ -1,4 +1,4 @@
-"""The two phases of training: approach in full precision, then ternary."""
+"""The two phases of training: approach, then ternary."""
 from typing import Dict, Optional, Sequence, Union
 
 from mmengine.hooks import Hook
@@ -6,11 +6,12 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...checks import check_flag, is_count, is_number
+from ...checks import check_choice, check_flag, is_count, is_number
 from ...convert import ternary_layers
 from ...layers import TernaryWeight
 from .surroundings import check_alone, refuse_sharded, warn_of_averaging
-from .updates import UpdateRescaling
+
+APPROACHES = ('proximal', 'float')
 
 
 def unwrapped_ternary_layers(runner: Runner,
@@ -34,49 +35,73 @@ def unwrapped_ternary_layers(runner: Runner,
 
 
 def train_progress(runner: Runner, begin: int) -> float:
-    """Share of the iterations from ``begin`` to the run's end that is done,
-    in [0, 1]."""
+    """Return the share of the iterations from ``begin`` to the run's end that
+    is done, in [0, 1]."""
     span = max(runner.max_iters - 1 - begin, 1)
     return min(max((runner.iter - begin) / span, 0.0), 1.0)
 
 
-def to_iterations(runner: Runner, count: int, by_epoch: bool) -> int:
-    """Epochs or iterations as iterations of this run."""
-    return count * len(runner.train_dataloader) if by_epoch else count
+def is_moment(value: object) -> bool:
+    """Whether ``value`` is a whole number >= 0, of epochs or iterations, or a
+    share of the run, a float between 0 and 1."""
+    return is_count(value) or (isinstance(value, float) and 0.0 < value < 1.0)
+
+
+def to_iterations(runner: Runner, moment: Union[int, float],
+                  by_epoch: bool) -> int:
+    """Return a number of epochs or iterations, or a share of the run, as
+    iterations of this run."""
+    if isinstance(moment, float):
+        return round(moment * runner.max_iters)
+    return moment * len(runner.train_dataloader) if by_epoch else moment
 
 
 @HOOKS.register_module()
 class TernaryScheduleHook(Hook):
-    """Switches layers from the approach phase to the ternary phase and
+    """Leads layers through the approach phase to the ternary phase and
     anneals the gradient's temperature.
 
-    In iterations [0, begin) the forward is full precision (the regularizer
-    gathers weights meanwhile); from ``begin`` it is ternary, and the
-    temperature grows linearly to the run's end. Validation always runs
-    ternary: it measures what will be deployed. All of it is a function of the
-    runner's iteration, so a resumed run equals an uninterrupted one.
+    In iterations [0, begin) layers approach their ternary weights. With
+    ``approach='proximal'`` they compute with ``w + beta (a t - w)``, ``beta =
+    iteration / begin``: the proximal map of a pull towards the nearest
+    ternary weight whose strength grows to infinity (BinaryRelax, arXiv
+    1801.06313; ProxQuant, arXiv 1810.00861), in the place of arXiv
+    2212.12649's regularization before quantizing. The gradient goes straight
+    through, so the latent weights stay free. From ``begin`` on the forward is
+    ternary, and the temperature grows linearly to the run's end. Validation
+    always runs ternary: it measures what will be deployed. All of it is a
+    function of the runner's iteration, so a resumed run equals an
+    uninterrupted one.
 
     Args:
-        begin (int or dict): First epoch (or iteration) of the ternary phase.
-            A dict stages it by name prefix, e.g. ``dict(backbone=0, neck=2,
-            bbox_head=4)``; layers under no prefix are ternary from 0.
-            Defaults to 0, no approach phase.
+        begin (int, float or dict): First epoch (or iteration) of the ternary
+            phase, or, between 0 and 1, its place as a share of the run. A
+            dict stages it by name prefix, e.g. ``dict(backbone=0.3, neck=0.4,
+            bbox_head=0.5)``; layers under no prefix are ternary from 0. 0 is
+            no approach phase. Defaults to 0.5.
+        approach (str): 'proximal', or 'float' for a forward with the latent
+            weights. Defaults to 'proximal'.
         temperature (Sequence[float]): ``T`` at ``begin`` and at the end of
             training; 0 is the plain straight-through estimator.
-        by_epoch (bool): Whether ``begin`` counts epochs. Defaults to True.
+        by_epoch (bool): Whether a whole ``begin`` counts epochs. Defaults to
+            True.
+
+    Raises:
+        ValueError: For another value of an argument.
     """
     priority = 'NORMAL'
 
     def __init__(self,
-                 begin: Union[int, Dict[str, int]] = 0,
+                 begin: Union[int, float, Dict[str, Union[int, float]]] = 0.5,
+                 approach: str = 'proximal',
                  temperature: Sequence[float] = (0.0, 4.0),
                  by_epoch: bool = True) -> None:
         starts = begin.values() if isinstance(begin, dict) else [begin]
-        for start in starts:
-            if not is_count(start):
-                raise ValueError(
-                    f'begin must be a whole number >= 0, or a dict of them, '
-                    f'but got {begin!r}')
+        if not all(map(is_moment, starts)):
+            raise ValueError(
+                'begin must be a whole number >= 0, a share of the run '
+                f'between 0.0 and 1.0, or a dict of them, but got {begin!r}')
+        check_choice('approach', approach, APPROACHES)
         if not (isinstance(temperature,
                            (list, tuple)) and len(temperature) == 2
                 and all(is_number(t) and t >= 0 for t in temperature)):
@@ -85,12 +110,11 @@ class TernaryScheduleHook(Hook):
                 f'the end of the ternary phase, but got {temperature!r}')
         check_flag('by_epoch', by_epoch)
         self.begin = begin
+        self.approach = approach
         self.temperature = tuple(temperature)
         self.by_epoch = by_epoch
         self._layers: Dict[str, TernaryWeight] = {}
         self._begins: Dict[str, int] = {}
-        self._last_checkpoint: Optional[str] = None
-        self._rescaling = UpdateRescaling()
 
     def before_train(self, runner: Runner) -> None:
         check_alone(runner, self)
@@ -107,7 +131,6 @@ class TernaryScheduleHook(Hook):
                         f'begin names {prefix!r}, but no ternary layer lies '
                         'under it; their names begin with '
                         f'{sorted({n.split(".")[0] for n in self._layers})}')
-        self._rescaling.start(runner.optim_wrapper, self._layers.values())
         latest = max(self._begins.values())
         if latest >= runner.max_iters:
             raise ValueError(
@@ -118,33 +141,25 @@ class TernaryScheduleHook(Hook):
                           runner: Runner,
                           batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
-        self._forget_at_checkpoint(runner)
         low, high = self.temperature
         for name, layer in self._layers.items():
             begin = self._begins[name]
-            ternarizer = layer.ternarizer
-            ternarizer.active = runner.iter >= begin
-            progress = train_progress(runner, begin)
-            ternarizer.temperature = low + (high - low) * progress
-            if runner.iter == begin and layer.weight_scale is not None:
+            quantizer = layer.quantizer
+            quantizer.beta = self._beta(runner.iter, begin)
+            quantizer.temperature = low + (high - low) * train_progress(
+                runner, begin)
+            if (layer.weight_scale is not None and self.approach == 'float'
+                    and runner.iter == begin > 0):
                 layer.reset_weight_scale()
 
     def after_train(self, runner: Runner) -> None:
-        self._rescaling.stop()
-
-    def before_val(self, runner: Runner) -> None:
         for layer in self._layers.values():
-            layer.ternarizer.active = True
+            layer.quantizer.beta = 1.0
 
-    def _forget_at_checkpoint(self, runner: Runner) -> None:
-        # A resumed run begins without a warm start; so does this one, and
-        # both go on alike. ``before_save_checkpoint`` would do so on rank 0
-        # only, and the ranks' ternary weights would part.
-        last = runner.message_hub.get_info('last_ckpt')
-        if last != self._last_checkpoint:
-            self._last_checkpoint = last
-            for layer in self._layers.values():
-                layer.ternarizer.reset()
+    def _beta(self, iteration: int, begin: int) -> float:
+        if iteration >= begin:
+            return 1.0
+        return iteration / begin if self.approach == 'proximal' else 0.0
 
     def _begin_of(self, name: str) -> int:
         if not isinstance(self.begin, dict):

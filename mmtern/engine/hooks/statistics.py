@@ -5,14 +5,15 @@ from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ...checks import check_positive_count
 from ...layers import TernaryWeight
 from .schedule import unwrapped_ternary_layers
-from .updates import optimizers_of
 
 
 @HOOKS.register_module()
@@ -26,9 +27,10 @@ class TernaryStatisticsHook(Hook):
     mean over weights of ``| |w| / threshold - 1 |``; ``gradient``, norm of the
     latent weights' gradient as the optimizer gets it, clipped and re-scaled
     (absent where the iteration took no step). Beside them
-    ``train/ternary/temperature`` and ``train/ternary/phase``, the share of
-    layers that run ternary. They reach the runner's log and every
-    visualization backend through the message hub.
+    ``train/ternary/temperature`` and ``train/ternary/phase``, the share of the
+    way to ternary that the layers have gone (the mean of their ``beta``). They
+    reach the runner's log and every visualization backend through the message
+    hub.
 
     Args:
         interval (int): Iterations between two measurements; use the
@@ -47,7 +49,7 @@ class TernaryStatisticsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
-        self._remember(training=False)
+        self._remember()
         self._stop()
         # The optimizer wrapper clears gradients in the call that steps.
         look = partial(self._look_at_gradients, runner)
@@ -67,9 +69,8 @@ class TernaryStatisticsHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         # A resumed run can only count flips from its checkpoint on; so does
-        # this one, and their logs agree. By the exact search: rank 0 alone is
-        # here, and must not move its warm start away from the others'.
-        self._remember(training=False)
+        # this one, and their logs agree.
+        self._remember()
 
     def after_train_iter(self,
                          runner: Runner,
@@ -85,9 +86,9 @@ class TernaryStatisticsHook(Hook):
         if self.every_n_train_iters(runner, self.interval):
             self._gradients.update({
                 name:
-                layer.weight.grad.detach().float().norm()
+                layer.latent.grad.detach().float().norm()
                 for name, layer in self._layers.items()
-                if layer.weight.grad is not None
+                if layer.latent.grad is not None
             })
 
     @torch.no_grad()
@@ -95,12 +96,12 @@ class TernaryStatisticsHook(Hook):
         """Scalars of the moment; remembers the codes for the next call and
         forgets the gradients."""
         before = self._last_codes
-        self._remember(training=True)
+        self._remember()
         parts = defaultdict(lambda: defaultdict(float))
         for name, layer in self._layers.items():
-            projection = layer.ternarizer.project(layer.weight, True)
+            projection = layer.projection
             codes, last = self._last_codes[name], before[name]
-            relative = projection.relative(layer.weight.flatten(1).float())
+            relative = projection.relative(layer.latent.flatten(1).float())
             sums = parts[name.split('.')[0]]
             sums['filters'] += len(codes)
             sums['weights'] += codes.numel()
@@ -118,13 +119,21 @@ class TernaryStatisticsHook(Hook):
                 scalars[f'{part}_{what}'] = float(sums[what] / sums['weights'])
             if 'gradient' in sums:
                 scalars[f'{part}_gradient'] = float(sums['gradient'])**0.5
-        states = [layer.ternarizer for layer in self._layers.values()]
+        states = [layer.quantizer for layer in self._layers.values()]
         scalars['temperature'] = states[0].temperature
-        scalars['phase'] = sum(s.active for s in states) / len(states)
+        scalars['phase'] = sum(s.beta for s in states) / len(states)
         return scalars
 
-    def _remember(self, training: bool) -> None:
+    def _remember(self) -> None:
         self._last_codes = {
-            name: layer.ternarizer.codes(layer.weight, training).to(torch.int8)
+            name: layer.codes
             for name, layer in self._layers.items()
         }
+
+
+def optimizers_of(optim_wrapper: OptimWrapper) -> List[Optimizer]:
+    """Return all optimizers of a run."""
+    wrappers = (
+        optim_wrapper.values()
+        if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper])
+    return [wrapper.optimizer for wrapper in wrappers]

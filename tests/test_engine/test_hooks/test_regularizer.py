@@ -53,7 +53,7 @@ def test_first_value_is_lambda_times_the_sum_of_distances(tmp_path):
     torch.manual_seed(0)
     model = ToyModel()
     expected = 0.5 * sum(
-        float((1 - layer.ternarizer.project(layer.weight).cosine()).sum())
+        float((1 - layer.quantizer.project(layer.weight).cosine()).sum())
         for layer in ternary_layers(model).values())
     watch = Losses()
     hook = TernaryRegularizerHook(loss_weight=0.5, shape='constant')
@@ -94,7 +94,7 @@ def test_linear_growth(tmp_path):
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(loss_weight=-1), 'loss_weight.*>= 0.*-1'),
-    (dict(begin=3, end=2), 'begin < end.*begin=3, end=2'),
+    (dict(begin=3, end=2), 'begin before end.*begin=3, end=2'),
     (dict(shape='cosine'), "shape.*'linear'.*'cosine'"),
 ])
 def test_wrong_arguments(kwargs, message):

