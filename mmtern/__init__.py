@@ -12,8 +12,9 @@ from .version import __version__
 __all__ = [
     'Scope', 'TernConv2d', 'TernLinear', 'TernaryFileError',
     'TernaryGuardHook', 'TernaryRegularizerHook', 'TernaryScheduleHook',
-    'TernarySettings', 'TernaryStatisticsHook', '__version__', 'convert',
-    'load_detector', 'survey', 'ternary_layers'
+    'TernarySettings', 'TernaryStatisticsHook', 'TernaryWeight', '__version__',
+    'convert', 'freeze', 'load_detector', 'register_ternary', 'survey',
+    'ternary_layers'
 ]
 
 if all(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
@@ -22,12 +23,13 @@ if all(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
     check_versions()
     allow_mmengine_types()
     from . import models  # noqa: F401
-    from .convert import Scope, convert, survey, ternary_layers
+    from .convert import Scope, convert, freeze, survey, ternary_layers
     from .engine import amp  # noqa: F401
     from .engine.hooks import (TernaryGuardHook, TernaryRegularizerHook,
                                TernaryScheduleHook, TernaryStatisticsHook)
     from .files import TernaryFileError, load_detector
-    from .layers import TernarySettings, TernConv2d, TernLinear
+    from .layers import (TernarySettings, TernaryWeight, TernConv2d,
+                         TernLinear, register_ternary)
     register_configs()
 else:
 
