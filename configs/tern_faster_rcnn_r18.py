@@ -1,13 +1,12 @@
-# Ternary Faster R-CNN-R18; tern_retinanet_r50.py gives the reasons.
-_base_ = ['./faster_rcnn_r18.py', './_base_/ternary.py']
+# Ternary Faster R-CNN-R18.
+_base_ = ['./faster_rcnn_r18.py', './_base_/ternary_1x.py']
 model = dict(
     type='TernDetector',
     wrapped='FasterRCNN',
-    backbone=dict(frozen_stages=0, norm_eval=False, init_cfg=None))
-sync_bn = 'torch'
-# 8 GPUs x 2 images = batch 16; half the float rate of 0.02.
-optim_wrapper = dict(
-    optimizer=dict(lr=0.01, weight_decay=0.0),
-    clip_grad=dict(max_norm=10, norm_type=2))
+    backbone=_base_.ternary_backbone)
+default_hooks = _base_.ternary_hooks
+# For batch 16, 8 GPUs x 2 images, as the float rate.
+optim_wrapper = _base_.ternary_optim_wrapper
+optim_wrapper.optimizer.lr = _base_.optim_wrapper.optimizer.lr / 2
 # Trained by configs/faster_rcnn_r18.py.
 load_from = 'work_dirs/faster_rcnn_r18/epoch_12.pth'

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
 from mmtern import TernaryScheduleHook, ternary_layers
-from mmtern.engine.hooks.surroundings import refuse_sharded
+from mmtern.engine.hooks.runner_checks import refuse_sharded
 from mmtern.ops import cosine_distance
 from .toy import ToyData, ToyModel, toy_runner
 from .toy_types import FrozenNormToy

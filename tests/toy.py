@@ -68,8 +68,11 @@ def toy_runner(work_dir, hooks=(), model=None, epochs=3, **kwargs) -> Runner:
         custom_hooks=list(hooks),
         default_scope='mmdet',
         default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=True),
-            logger=dict(type='LoggerHook', interval=1)),
+            dict(
+                checkpoint=dict(
+                    type='CheckpointHook', interval=1, by_epoch=True),
+                logger=dict(type='LoggerHook', interval=1)),
+            **kwargs.pop('default_hooks', {})),
         log_level='ERROR',
         experiment_name=f'toy_{work_dir.name}',
         **kwargs)

@@ -2,7 +2,8 @@
 from typing import Dict, List, Optional
 
 import torch
-from mmengine.hooks import Hook
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -38,10 +39,11 @@ class TernaryGuardHook(Hook):
     infinite.
 
     mmengine trains on with such weights, and writes them over good
-    checkpoints; this one looks every ``interval`` iterations and before each
-    checkpoint, so the last file in the work directory stays sound. The
-    weights are watched and not the loss, because float16 training skips the
-    steps of infinite losses itself.
+    checkpoints; this one looks every ``interval`` iterations and at the end
+    of what a checkpoint follows, so the last file in the work directory stays
+    sound. All ranks look, and all end when one of them finds something: its
+    BatchNorm statistics are its own. The weights are watched and not the
+    loss, because float16 training skips the steps of infinite losses itself.
 
     Args:
         interval (int): Iterations between two looks. Defaults to 50.
@@ -59,20 +61,42 @@ class TernaryGuardHook(Hook):
                          batch_idx: int,
                          data_batch: Optional[dict] = None,
                          outputs: Optional[dict] = None) -> None:
-        if self.every_n_train_iters(runner, self.interval):
+        if self.every_n_train_iters(
+                runner, self.interval) or _saves_after_this(runner):
             self._check(runner)
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    def after_train_epoch(self,
+                          runner: Runner,
+                          metrics: Optional[dict] = None) -> None:
         self._check(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        # Where the run's own code saves. Of several ranks only the first is
+        # here, and the others would wait for it.
+        if get_world_size() == 1:
+            self._check(runner)
 
     def _check(self, runner: Runner) -> None:
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
         bad = non_finite_tensors(model)
-        if bad:
+        count = torch.tensor(len(bad))
+        all_reduce(count, 'max')
+        if count:
             more = f' and {len(bad) - 3} more' if len(bad) > 3 else ''
+            where = f'{", ".join(bad[:3])}{more}' if bad else (
+                "another rank's weights or statistics")
             raise FloatingPointError(
-                f'NaN or infinity in {", ".join(bad[:3])}{more} at iteration '
-                f'{runner.iter}: lower the learning rate or clip gradients, '
-                'and resume from the last checkpoint, which is sound')
+                f'NaN or infinity in {where} at iteration {runner.iter}: '
+                'lower the learning rate or clip gradients, and resume from '
+                'the last checkpoint, which is sound')
+
+
+def _saves_after_this(runner: Runner) -> bool:
+    """Whether a checkpoint follows this training iteration."""
+    return any(
+        isinstance(hook, CheckpointHook) and not hook.by_epoch and (
+            hook.every_n_train_iters(runner, hook.interval) or
+            (hook.save_last and hook.is_last_train_iter(runner)))
+        for hook in runner.hooks)

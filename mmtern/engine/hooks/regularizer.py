@@ -11,8 +11,8 @@ from torch import Tensor
 from ...checks import check_choice, check_flag, is_number
 from ...layers import TernaryWeight
 from ...ops import cosine_distance
+from .runner_checks import check_alone, forward_mode
 from .schedule import is_moment, to_iterations, unwrapped_ternary_layers
-from .surroundings import check_alone, forward_mode
 
 SHAPES = ('linear', 'constant')
 

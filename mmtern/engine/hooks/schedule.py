@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from ...checks import check_choice, check_flag, is_count, is_number
 from ...convert import ternary_layers
 from ...layers import TernaryWeight
-from .surroundings import check_alone, refuse_sharded, warn_of_averaging
+from .runner_checks import check_alone, refuse_sharded, warn_of_settings
 
 APPROACHES = ('proximal', 'float')
 
@@ -119,7 +119,7 @@ class TernaryScheduleHook(Hook):
     def before_train(self, runner: Runner) -> None:
         check_alone(runner, self)
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
-        warn_of_averaging(runner)
+        warn_of_settings(runner, self._layers)
         self._begins = {
             name: to_iterations(runner, self._begin_of(name), self.by_epoch)
             for name in self._layers

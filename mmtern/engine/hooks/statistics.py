@@ -1,19 +1,20 @@
 """What happens to the weights, for the log and the visualizers."""
 from collections import defaultdict
 from functools import partial
+from statistics import mean
 from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ...checks import check_positive_count
 from ...layers import TernaryWeight
-from .schedule import unwrapped_ternary_layers
+from ...layers.quantizer import Quantizer
+from .runner_checks import optimizers_of
+from .schedule import TernaryScheduleHook, unwrapped_ternary_layers
 
 
 @HOOKS.register_module()
@@ -28,9 +29,10 @@ class TernaryStatisticsHook(Hook):
     latent weights' gradient as the optimizer gets it, clipped and re-scaled
     (absent where the iteration took no step). Beside them
     ``train/ternary/temperature`` and ``train/ternary/phase``, the share of the
-    way to ternary that the layers have gone (the mean of their ``beta``). They
-    reach the runner's log and every visualization backend through the message
-    hub.
+    way to ternary that the layers have gone (the mean of their ``beta``); both
+    of each part, too, where the schedule stages them (``begin`` is a dict).
+    They reach the runner's log and every visualization backend through the
+    message hub.
 
     Args:
         interval (int): Iterations between two measurements; use the
@@ -43,12 +45,16 @@ class TernaryStatisticsHook(Hook):
         check_positive_count('interval', interval)
         self.interval = interval
         self._layers: Dict[str, TernaryWeight] = {}
+        self._staged = False
         self._last_codes: Dict[str, Tensor] = {}
         self._gradients: Dict[str, Tensor] = {}
         self._handles: List[Any] = []
 
     def before_train(self, runner: Runner) -> None:
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
+        self._staged = any(
+            isinstance(hook, TernaryScheduleHook)
+            and isinstance(hook.begin, dict) for hook in runner.hooks)
         self._remember()
         self._stop()
         # The optimizer wrapper clears gradients in the call that steps.
@@ -119,9 +125,21 @@ class TernaryStatisticsHook(Hook):
                 scalars[f'{part}_{what}'] = float(sums[what] / sums['weights'])
             if 'gradient' in sums:
                 scalars[f'{part}_gradient'] = float(sums['gradient'])**0.5
-        states = [layer.quantizer for layer in self._layers.values()]
-        scalars['temperature'] = states[0].temperature
-        scalars['phase'] = sum(s.beta for s in states) / len(states)
+        scalars.update(self._phases())
+        return scalars
+
+    def _phases(self) -> Dict[str, float]:
+        """Temperature and phase, means over the layers; of each part, too,
+        where the schedule stages them."""
+        groups: Dict[str, List[Quantizer]] = defaultdict(list)
+        for name, layer in self._layers.items():
+            groups[''].append(layer.quantizer)
+            if self._staged:
+                groups[f'{name.split(".")[0]}_'].append(layer.quantizer)
+        scalars = {}
+        for part, states in groups.items():
+            scalars[f'{part}temperature'] = mean(s.temperature for s in states)
+            scalars[f'{part}phase'] = mean(s.beta for s in states)
         return scalars
 
     def _remember(self) -> None:
@@ -129,11 +147,3 @@ class TernaryStatisticsHook(Hook):
             name: layer.codes
             for name, layer in self._layers.items()
         }
-
-
-def optimizers_of(optim_wrapper: OptimWrapper) -> List[Optimizer]:
-    """Return all optimizers of a run."""
-    wrappers = (
-        optim_wrapper.values()
-        if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper])
-    return [wrapper.optimizer for wrapper in wrappers]

@@ -48,5 +48,8 @@ def test_a_hook_needs_a_ternary_model(tmp_path, hook):
 @pytest.mark.parametrize('hook', [TernaryScheduleHook, TernaryRegularizerHook])
 def test_phases_must_not_overlap(tmp_path, hook):
     runner = toy_runner(tmp_path, [hook(), hook(begin=1)])
-    with pytest.raises(ValueError, match=f'{hook.__name__} once.*2.*overlap'):
+    with pytest.raises(
+            ValueError,
+            match=f'default_hooks and custom_hooks.*{hook.__name__} once.*2.*'
+            'overlap'):
         runner.train()

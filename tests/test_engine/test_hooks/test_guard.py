@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from mmengine.hooks import Hook
+from torch.multiprocessing import spawn
 
 from mmtern import (TernaryGuardHook, TernaryScheduleHook, TernConv2d,
                     ternary_layers)
@@ -121,6 +122,38 @@ def test_dead_filter_stays_finite_and_can_come_back(tmp_path):
     runner.train()
     for layer in ternary_layers(runner.model).values():
         assert layer.ternary_weight.flatten(1).abs().amax(1).gt(0).all()
+
+
+def _train_a_rank(rank, folder, checkpoint):
+    """Statistics of rank 1 become NaN in iteration 4, and no others."""
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
+    hooks = [TernaryGuardHook(1000)]
+    if rank == 1:
+        hooks.append(SpoilAfter(spoil_statistics, iteration=4))
+    (folder / str(rank)).mkdir()
+    try:
+        toy_runner(
+            folder / str(rank),
+            hooks,
+            default_hooks=dict(checkpoint=checkpoint)).train()
+    except FloatingPointError as error:
+        (folder / f'{rank}.txt').write_text(str(error))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='tests gloo on the CPU')
+@pytest.mark.parametrize('checkpoint, end', [
+    (dict(by_epoch=True, interval=1), 8),
+    (dict(by_epoch=False, interval=3), 5),
+])
+def test_all_ranks_end_where_one_finds_something(tmp_path, checkpoint, end):
+    """Before the next checkpoint, though the guard looks rarely."""
+    checkpoint = dict(checkpoint, type='CheckpointHook')
+    spawn(_train_a_rank, (tmp_path, checkpoint), nprocs=2)
+    ends = [(tmp_path / f'{rank}.txt').read_text() for rank in range(2)]
+    assert 'in another rank' in ends[0]
+    assert 'in backbone.1.running_var' in ends[1]
+    assert all(f'at iteration {end}' in text for text in ends)
 
 
 @pytest.mark.parametrize('interval', [0, -1, 0.5])

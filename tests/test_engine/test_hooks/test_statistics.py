@@ -1,4 +1,7 @@
+import math
+
 import pytest
+import torch
 from mmengine.hooks import Hook
 
 from mmtern import TernaryScheduleHook, TernarySettings, TernaryStatisticsHook
@@ -11,11 +14,7 @@ def test_scalars_reach_the_message_hub(tmp_path):
         [TernaryScheduleHook(begin=1),
          TernaryStatisticsHook(interval=2)])
     runner.train()
-    scalars = {
-        key.split('train/ternary/')[1]: history.data[0].tolist()
-        for key, history in runner.message_hub.log_scalars.items()
-        if 'ternary' in key
-    }
+    scalars = scalars_of(runner)
     assert set(scalars) == {
         f'{part}_{what}'
         for part in ('backbone', 'neck')
@@ -25,6 +24,46 @@ def test_scalars_reach_the_message_hub(tmp_path):
     assert scalars['phase'] == [0.25, 0.75, 1, 1, 1, 1]
     assert 0 < max(scalars['neck_flips']) < 1
     assert all(0.7 < x <= 1 for x in scalars['backbone_cosine'])
+
+
+def scalars_of(runner) -> dict:
+    return {
+        key.split('train/ternary/')[1]: history.data[0].tolist()
+        for key, history in runner.message_hub.log_scalars.items()
+        if 'train/ternary/' in key
+    }
+
+
+def test_staged_parts_have_their_own_phase_and_temperature(tmp_path):
+    runner = toy_runner(tmp_path, [
+        TernaryScheduleHook(
+            begin=dict(backbone=0, neck=1), temperature=(0.0, 7.0)),
+        TernaryStatisticsHook(interval=1)
+    ])
+    runner.train()
+    scalars = scalars_of(runner)
+    assert scalars['backbone_phase'] == [1] * 12
+    assert scalars['neck_phase'] == [0] * 4 + [1] * 8
+    assert scalars['phase'] == [0.5] * 4 + [1] * 8
+    backbone = [7 * i / 11 for i in range(12)]
+    neck = [0.0] * 4 + [float(i) for i in range(8)]
+    assert scalars['backbone_temperature'] == pytest.approx(backbone)
+    assert scalars['neck_temperature'] == pytest.approx(neck)
+    both = [(a + b) / 2 for a, b in zip(backbone, neck)]
+    assert scalars['temperature'] == pytest.approx(both)
+
+
+def test_a_filter_that_is_no_number_is_no_perfect_one(tmp_path):
+    model = ToyModel()
+    with torch.no_grad():
+        model.neck.weight[0, 0] = math.nan
+    runner = toy_runner(
+        tmp_path, [TernaryScheduleHook(),
+                   TernaryStatisticsHook(interval=1)],
+        model,
+        epochs=1)
+    runner.train()
+    assert all(map(math.isnan, scalars_of(runner)['neck_cosine']))
 
 
 @pytest.mark.parametrize('interval', [0, 1.5])
