@@ -30,8 +30,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_config(name: str) -> Config:
-    """A config file, or one of an installed package (``mmdet::...``)."""
+def read_config(args: argparse.Namespace) -> Config:
+    """A config file, or one of an installed package (``mmdet::...``), with
+    the command line's options in it."""
+    name = args.config
     package, hub, path = name.partition('::')
     if not hub and not osp.isfile(name):
         fail(f'config {name!r} does not exist')
@@ -39,21 +41,28 @@ def read_config(name: str) -> Config:
         # mmengine's own sentence names neither the config nor the folder.
         fail(f'config {name!r} lacks its folder, as in '
              f'mmtern::configs/NAME.py or mmdet::retinanet/NAME.py')
-    return get_config(name) if hub else Config.fromfile(name)
+    try:
+        cfg = get_config(name) if hub else Config.fromfile(name)
+        if args.cfg_options is not None:
+            cfg.merge_from_dict(args.cfg_options)
+    except Exception as error:
+        # A config is Python of the user's, and can fail in any way.
+        fail(f'{name}: {type(error).__name__}: {_one_line(error)}')
+    return cfg
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())
 
 
 def main() -> None:
     args = parse_args()
     require_file(args.checkpoint, 'checkpoint')
+    cfg = read_config(args)
     try:
-        cfg = read_config(args.config)
-        if args.cfg_options is not None:
-            cfg.merge_from_dict(args.cfg_options)
         inspect_config(cfg, args.checkpoint, Console(), args.layers)
-    except (ValueError, TypeError, KeyError, ImportError, OSError,
-            AssertionError, AttributeError, SyntaxError) as error:
-        # What users can get wrong in a config; mmengine wraps it in lines.
-        fail(f'{args.config}: {" ".join(str(error).split())}')
+    except (ValueError, OSError) as error:
+        fail(f'{args.config}: {_one_line(error)}')
 
 
 if __name__ == '__main__':

@@ -1,9 +1,10 @@
 """The table that ``python -m mmtern inspect`` shows."""
-from typing import Optional
+from typing import Dict, Optional
 
 from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from ..convert.report import left_for
 from .expected_sizes import expected_sizes, readable
@@ -45,7 +46,7 @@ def inspect_config(cfg: Config,
         console.print(remark)
     measures = None
     if checkpoint is not None:
-        state = read_checkpoint(checkpoint)['state_dict']
+        state = _read_state(checkpoint)
         measures = measure_model(plan.model, state)
         if not measures:
             raise ValueError(f'checkpoint {checkpoint!r} holds none of the '
@@ -60,6 +61,15 @@ def inspect_config(cfg: Config,
         table.add_row(size.format, readable(size.size),
                       f'{sizes[0].size / size.size:.1f}x', size.remark)
     console.print(table)
+
+
+def _read_state(checkpoint: str) -> Dict[str, Tensor]:
+    try:
+        return read_checkpoint(checkpoint)['state_dict']
+    except Exception as error:
+        # Any file may have been named, which fails in any way.
+        raise ValueError(f'checkpoint {checkpoint!r} cannot be read: '
+                         f'{type(error).__name__}: {error}') from error
 
 
 def _layer_table(plan: TernaryPlan) -> Table:

@@ -1,19 +1,21 @@
 """What a config makes ternary, found by building its model, without data,
 weights or training."""
+import logging
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Tuple
+from traceback import walk_tb
 
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from ..convert import (ConversionReport, Scope, convert, survey,
-                       ternary_from_config, ternary_layers)
-from ..models.wrappers import WRAPPERS
+from ..convert import ConversionReport, Scope, convert, survey, ternary_layers
 
 OUTSIDE = 'outside the wrapper'
+REGISTRY = 'mmengine.registry'
+PACKAGE = __name__.partition('.')[0]
 
 
 @dataclass(frozen=True)
@@ -31,67 +33,78 @@ class TernaryPlan:
     wrapped: bool
 
 
+class ConfigError(ValueError):
+    """A config, or a file or class that it names, is wrong."""
+
+
 def plan_config(cfg: Config) -> TernaryPlan:
-    """Build the config's model float, note what its wrappers would do to
-    each layer, and convert it.
+    """Build the config's model and gather what its wrappers did to each
+    layer; where nothing in it is ternary, what ``TernDetector`` would do.
 
     Raises:
-        ValueError: If the config has no model, a ternary key is unknown or a
-            pattern matches nothing.
+        ConfigError: If the config has no model, or it cannot be built.
     """
     if not isinstance(cfg.get('model'), dict):
-        raise ValueError('the config has no model=dict(...)')
-    imports = cfg.get('custom_imports')
-    if imports:
-        import_modules_from_strings(**imports)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model_cfg, wrappers = _unwrap(cfg.model)
-    # Before the model is built: a typo need not wait for it.
-    parsed = {
-        path: ternary_from_config(keys)
-        for path, keys in (wrappers or {
-            '': {}
-        }).items()
-    }
-    model = MODELS.build(ConfigDict(model_cfg))
-    # Layers that the config itself builds ternary (conv_cfg).
-    built = ternary_layers(model)
+        raise ConfigError('the config has no model=dict(...)')
+    model = _build(cfg)
+    ternary = ternary_layers(model)
     records = {r.name: r for r in survey(model, Scope()).layers}
     for name, record in records.items():
-        reason = None if name in built else OUTSIDE
+        # Ternary without a wrapper are layers of conv_cfg.
+        reason = None if name in ternary else OUTSIDE
         records[name] = replace(record, reason=reason)
-    for path, (scope, settings) in parsed.items():
-        if built and not wrappers:
-            break
-        part = model.get_submodule(path)
-        for record in convert(part, scope, settings).layers:
+    reports = {
+        path: part.conversion_report
+        for path, part in model.named_modules()
+        if hasattr(part, 'conversion_report')
+    }
+    if not ternary:
+        reports[''] = convert(model)
+    for path, report in reports.items():
+        for record in report.layers:
             name = '.'.join(filter(None, (path, record.name)))
             records[name] = replace(record, name=name)
     report = ConversionReport(tuple(records.values()))
-    return TernaryPlan(model, report, bool(wrappers or built))
+    return TernaryPlan(model, report, bool(ternary))
 
 
-def _unwrap(
-    node: Dict[str, Any], path: Tuple[str, ...] = ()
-) -> Tuple[dict, Dict[str, dict]]:
-    """Model config without our wrappers, and their ``ternary`` by module
-    path."""
-    node, found = dict(node), {}
-    if _type_name(node) in WRAPPERS:
-        if 'wrapped' not in node:
-            raise ValueError(f"{_type_name(node)} needs wrapped='...', the "
-                             'type of what it wraps')
-        node['type'] = node.pop('wrapped')
-        found['.'.join(path)] = node.pop('ternary', None) or {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            node[key], inner = _unwrap(value, path + (key, ))
-            found.update(inner)
-    return node, found
+def _build(cfg: Config) -> nn.Module:
+    """Build the model; whatever goes wrong in it is a mistake in the config,
+    unless it goes wrong in our own code.
+
+    Raises:
+        ConfigError: In one sentence.
+    """
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    try:
+        # The wrappers log the decisions that the plan holds.
+        logger.setLevel(logging.WARNING)
+        imports = cfg.get('custom_imports')
+        if imports:
+            import_modules_from_strings(**imports)
+        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        return MODELS.build(ConfigDict(cfg.model))
+    except ValueError as error:
+        # Our own sentences are of this type.
+        raise ConfigError(str(error)) from error
+    except Exception as error:
+        if _is_ours(error):
+            raise
+        raise ConfigError(f'{type(error).__name__}: {error}') from error
+    finally:
+        logger.setLevel(level)
 
 
-def _type_name(node: Dict[str, Any]) -> str:
-    kind = node.get('type', '')
-    if not isinstance(kind, str):
-        kind = getattr(kind, '__name__', '')
-    return kind.rpartition('.')[2]
+def _is_ours(error: BaseException) -> bool:
+    """Whether what the registry built last, when it went wrong, was a wrapper
+    and not what it wraps."""
+    while error.__context__ is not None:
+        error = error.__context__
+    modules = [
+        frame.f_globals.get('__name__', '')
+        for frame, _ in walk_tb(error.__traceback__)
+    ]
+    built = [i for i, x in enumerate(modules) if x.startswith(REGISTRY)]
+    last = modules[built[-1] + 1:built[-1] + 2] if built else []
+    return any(x.split('.')[0] == PACKAGE for x in last)

@@ -4,9 +4,10 @@ from .convert import (convert, convert_from_config, survey,
 from .freeze import freeze
 from .report import ConversionReport, LayerRecord
 from .scope import Scope
+from .stem import image_readers
 
 __all__ = [
     'ConversionReport', 'LayerRecord', 'Scope', 'convert',
-    'convert_from_config', 'freeze', 'survey', 'ternary_from_config',
-    'ternary_layers'
+    'convert_from_config', 'freeze', 'image_readers', 'survey',
+    'ternary_from_config', 'ternary_layers'
 ]

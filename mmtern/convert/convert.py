@@ -10,6 +10,7 @@ from ..layers import TWINS, TernarySettings, TernaryWeight
 from ..ops import allocate_zeros
 from .report import ConversionReport, LayerRecord
 from .scope import Scope
+from .stem import image_readers
 
 
 def ternary_layers(module: nn.Module) -> Dict[str, TernaryWeight]:
@@ -21,20 +22,23 @@ def ternary_layers(module: nn.Module) -> Dict[str, TernaryWeight]:
     }
 
 
-def survey(module: nn.Module, scope: Scope) -> ConversionReport:
+def survey(module: nn.Module,
+           scope: Scope,
+           reads_image: Optional[bool] = None) -> ConversionReport:
     """What :func:`convert` would do, without doing it.
 
     Raises:
         ValueError: If a pattern of ``scope`` has no effect.
     """
-    report = ConversionReport(tuple(_records(module, scope)))
+    report = ConversionReport(tuple(_records(module, scope, reads_image)))
     _check_patterns(module, scope, report)
     return report
 
 
 def convert(module: nn.Module,
             scope: Optional[Scope] = None,
-            settings: Optional[TernarySettings] = None) -> ConversionReport:
+            settings: Optional[TernarySettings] = None,
+            reads_image: Optional[bool] = None) -> ConversionReport:
     """Make layers of a built module ternary by changing their class.
 
     Parameters keep their identity, names and values; hooks, devices and
@@ -47,6 +51,9 @@ def convert(module: nn.Module,
         settings (TernarySettings, optional): How. Defaults to
             ``TernarySettings()``. Layers to which the scope's
             ``model_sparsity`` gives more zeros have those instead.
+        reads_image (bool, optional): Whether ``module`` is given the image,
+            as a backbone is and a neck is not. Defaults to None: see
+            :func:`mmtern.convert.image_readers`.
 
     Returns:
         ConversionReport: Every layer with a weight, and why it was left.
@@ -62,7 +69,7 @@ def convert(module: nn.Module,
             f'{type(module).__name__} holds ternary layers already '
             f'({next(iter(already))!r}, ...): wrap it once, either whole or '
             'its parts')
-    report = survey(module, scope)
+    report = survey(module, scope, reads_image)
     if not report.ternary:
         raise ValueError(
             f'no layer of {type(module).__name__} is left to make ternary: it '
@@ -83,11 +90,13 @@ def convert(module: nn.Module,
     return report
 
 
-def convert_from_config(module: nn.Module,
-                        ternary: Optional[Dict[str, Any]]) -> ConversionReport:
+def convert_from_config(
+        module: nn.Module,
+        ternary: Optional[Dict[str, Any]],
+        reads_image: Optional[bool] = None) -> ConversionReport:
     """:func:`convert` with the keys that :func:`ternary_from_config`
     takes."""
-    return convert(module, *ternary_from_config(ternary))
+    return convert(module, *ternary_from_config(ternary), reads_image)
 
 
 def ternary_from_config(
@@ -131,14 +140,16 @@ def _with_zeros(report: ConversionReport, layers: Dict[str, nn.Module],
     return ConversionReport(tuple(records))
 
 
-def _records(module: nn.Module, scope: Scope) -> Iterator[LayerRecord]:
+def _records(module: nn.Module, scope: Scope,
+             reads_image: Optional[bool]) -> Iterator[LayerRecord]:
+    readers = image_readers(module, reads_image)
     for name, layer in module.named_modules():
         for key, parameter in layer.named_parameters(recurse=False):
             if parameter.dim() < 2:
                 continue
             if key == 'weight':
                 full_name = name
-                reason = scope.reason_to_leave(name, layer)
+                reason = scope.reason_to_leave(name, layer, name in readers)
             else:
                 # Attention's in_proj_weight, position embeddings, ...
                 full_name = f'{name}.{key}' if name else key

@@ -29,7 +29,6 @@ PREDICTIONS = '|'.join((
 ))
 # Large fully connected layers of mmdet's RoI heads.
 FULLY_CONNECTED = r'fcs\.\d+$'
-STEM = r'(?:^|\.)stem(?:\.|$)'
 
 # mmcv's wrappers differ from torch's layers only for empty inputs on old
 # torch.
@@ -72,9 +71,18 @@ class Scope:
             _check_patterns('include', self.include)
         _check_patterns('exclude', self.exclude)
 
-    def reason_to_leave(self, name: str, layer: nn.Module) -> Optional[str]:
-        """Why ``layer`` stays full precision; None if it becomes
-        ternary."""
+    def reason_to_leave(self,
+                        name: str,
+                        layer: nn.Module,
+                        reads_image: bool = False) -> Optional[str]:
+        """Why ``layer`` stays full precision; None if it becomes ternary.
+
+        Args:
+            name (str): Its dotted name.
+            layer (nn.Module): With a weight of two or more axes.
+            reads_image (bool): Whether it is one of
+                :func:`mmtern.convert.image_readers`.
+        """
         if type(layer) not in TWINS:
             return type(layer).__name__
         if any(re.search(pattern, name) for pattern in self.exclude):
@@ -82,8 +90,6 @@ class Scope:
         if not self.predictions and re.search(PREDICTIONS, name):
             return 'prediction'
         if isinstance(layer, nn.Conv2d):
-            # Images have 1, 3 or 4 channels; YOLO's Focus reads 12.
-            reads_image = layer.in_channels <= 4 or re.search(STEM, name)
             if not self.stem and reads_image:
                 return 'stem'
             depthwise = 1 < layer.groups == layer.in_channels

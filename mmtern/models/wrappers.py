@@ -12,15 +12,18 @@ from mmdet.registry import MODELS
 from mmengine.logging import print_log
 from torch import nn
 
-from ..convert import convert_from_config
+from ..convert import convert_from_config, ternary_from_config
 from ..files import refuse_other_files
 
 WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
 
 
-def _build_ternary(wrapped: Union[str, type,
-                                  None], ternary: Optional[Dict[str, Any]],
-                   cfg: Dict[str, Any]) -> nn.Module:
+def _build_ternary(wrapped: Union[str, type, None],
+                   ternary: Optional[Dict[str, Any]],
+                   cfg: Dict[str, Any],
+                   reads_image: Optional[bool] = None) -> nn.Module:
+    """Build ``cfg`` as ``wrapped``, make it ternary, and leave the report on
+    it as ``conversion_report``."""
     name = getattr(wrapped, '__name__', wrapped)
     if wrapped is None:
         raise ValueError('wrapped must name what to make ternary, the type of '
@@ -29,8 +32,11 @@ def _build_ternary(wrapped: Union[str, type,
     if str(name).split('.')[-1] in WRAPPERS:
         raise ValueError('wrapped must be the type of a float model, but got '
                          f'{name!r}: this config is ternary already')
+    # Before the module is built: a typo need not wait for it.
+    ternary_from_config(ternary)
     module = MODELS.build(dict(cfg, type=wrapped))
-    report = convert_from_config(module, ternary)
+    report = convert_from_config(module, ternary, reads_image)
+    module.conversion_report = report
     refuse_other_files(module)
     print_log(f'Ternary {name}: {report}', logger='current')
     return module
@@ -67,7 +73,7 @@ def TernBackbone(wrapped: Union[str, type, None] = None,
                  **cfg) -> nn.Module:
     """Build a backbone and make it ternary; arguments as
     :func:`TernDetector`."""
-    return _build_ternary(wrapped, ternary, cfg)
+    return _build_ternary(wrapped, ternary, cfg, reads_image=True)
 
 
 @MODELS.register_module()
@@ -76,4 +82,4 @@ def TernNeck(wrapped: Union[str, type, None] = None,
              **cfg) -> nn.Module:
     """Build a neck and make it ternary; arguments as
     :func:`TernDetector`."""
-    return _build_ternary(wrapped, ternary, cfg)
+    return _build_ternary(wrapped, ternary, cfg, reads_image=False)
