@@ -3,7 +3,11 @@ import re
 
 import pytest
 import torch
+from mmdet.models import FPN
+from mmdet.registry import MODELS
+from mmengine.config import Config
 from rich.console import Console
+from torch import nn
 
 from mmtern import ternary_layers
 from mmtern.analysis.expected_sizes import expected_sizes
@@ -12,6 +16,7 @@ from mmtern.analysis.measure import measure_model, summarize
 from mmtern.analysis.plan import plan_config
 from mmtern.files.contents import collect
 from mmtern.files.sizes import Sizes
+from ..small_detectors import small_faster_rcnn, ternary_twin
 from ..test_report.work_dirs import small_config
 
 TERNARY = 'configs/tern_retinanet_r18-lite_shapes.py'
@@ -44,6 +49,32 @@ def test_a_wrapped_backbone_leaves_the_rest():
     report = plan_config(cfg).report
     assert all(r.name.startswith('backbone.') for r in report.ternary)
     assert {r.reason for r in report.left} == {'outside the wrapper'}
+
+
+def soft_teacher() -> Config:
+    """A detector that is wrapped inside another's config."""
+    small = small_faster_rcnn()
+    return Config(
+        dict(
+            model=dict(
+                type='SoftTeacher',
+                detector=ternary_twin(small),
+                data_preprocessor=dict(
+                    type='MultiBranchDataPreprocessor',
+                    data_preprocessor=small.data_preprocessor),
+                semi_train_cfg=dict(freeze_teacher=True),
+                semi_test_cfg=dict(predict_on='teacher'))))
+
+
+def test_a_wrapper_inside_another_detector():
+    plan = plan_config(soft_teacher())
+    assert plan.wrapped
+    names = [record.name for record in plan.report.ternary]
+    assert names == list(ternary_layers(plan.model))
+    assert {name.split('.')[0] for name in names} == {'student', 'teacher'}
+    assert {r.reason for r in plan.report.left} == {'stem', 'prediction'}
+    text = shown(soft_teacher())
+    assert 'teacher.backbone.conv1' in text
 
 
 def test_the_tables_name_every_decision_and_format():
@@ -101,21 +132,93 @@ def test_sizes_obey_their_bounds(plan):
     assert bound < sizes['2 bits, rest float16'] < sizes['float16'] / 3
 
 
+def inspect_file(path, monkeypatch, *arguments):
+    from mmtern.__main__ import main
+    monkeypatch.setattr('sys.argv',
+                        ['mmtern', 'inspect', str(path)] + list(arguments))
+    main()
+
+
 @pytest.mark.parametrize('model, sentence', [
     (dict(ternary=dict(treshold='mean')), "did you mean 'threshold'"),
     (dict(wrapped='RetinaNett'), 'RetinaNett'),
     (dict(ternary=dict(exclude=['nothing_here'])), 'matches no layer'),
+    (dict(nek=None), "unexpected keyword argument 'nek'"),
+    (dict(backbone=dict(depth=19)), 'invalid depth 19 for resnet'),
+    (dict(backbone=dict(base_channels=-8)), 'negative'),
+    (dict(neck=dict(out_channels=None)), 'error: .*Error: '),
 ])
 def test_mistakes_are_one_sentence(model, sentence, monkeypatch, tmp_path):
-    from mmtern.__main__ import main
     path = tmp_path / 'config.py'
     cfg = small_config(TERNARY)
     cfg.merge_from_dict(dict(model=model))
     cfg.dump(str(path))
-    monkeypatch.setattr('sys.argv', ['mmtern', 'inspect', str(path)])
     with pytest.raises(SystemExit, match=sentence) as error:
-        main()
+        inspect_file(path, monkeypatch)
+    assert str(error.value).startswith('error: ')
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('text, sentence', [
+    ('a = 1 / 0', 'ZeroDivisionError: division by zero'),
+    ('a = (', 'error: .*SyntaxError'),
+    ('a = 1', 'no model'),
+    ("_base_ = './gone.py'", 'gone.py'),
+    ("custom_imports = dict(imports=['gone'])\nmodel = dict(type='RetinaNet')",
+     'gone'),
+])
+def test_texts_that_are_no_config(text, sentence, monkeypatch, tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    with pytest.raises(SystemExit, match=sentence) as error:
+        inspect_file(path, monkeypatch)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('options, sentence', [
+    (['model.backbone.depth.x=1'], 'depth'),
+    (['model.bbox_head.anchor_generator.ratios.9=1'], '9'),
+])
+def test_options_that_do_not_fit(options, sentence, monkeypatch):
+    with pytest.raises(SystemExit, match=sentence) as error:
+        inspect_file(FLOAT, monkeypatch, '--cfg-options', *options)
+    assert '\n' not in str(error.value)
+
+
+def test_a_file_that_is_no_checkpoint(monkeypatch, tmp_path):
+    path = tmp_path / 'text.pth'
+    path.write_text('no checkpoint')
+    with pytest.raises(SystemExit, match='text.pth.*cannot be read') as error:
+        inspect_file(TERNARY, monkeypatch, str(path))
+    assert '\n' not in str(error.value)
+
+
+def FaultyNeck(where: str, **kwargs) -> nn.Module:
+    """Fails while it is built, or when our conversion looks at it."""
+
+    class Faulty(FPN):
+
+        def named_modules(self, *args, **kwargs):
+            raise KeyError('a fault in what comes after')
+
+    if where == 'build':
+        raise KeyError('a fault of the detector')
+    return Faulty(**kwargs)
+
+
+def test_our_own_faults_keep_their_traceback(monkeypatch, tmp_path):
+    MODELS.register_module(module=FaultyNeck)
+    cfg = small_config(FLOAT)
+    cfg.model.neck.update(type='TernNeck', wrapped='FaultyNeck')
+    path = tmp_path / 'config.py'
+    cfg.model.neck.where = 'build'
+    cfg.dump(str(path))
+    with pytest.raises(SystemExit, match='KeyError.*fault of the detector'):
+        inspect_file(path, monkeypatch)
+    cfg.model.neck.where = 'after'
+    cfg.dump(str(path))
+    with pytest.raises(KeyError, match='a fault in what comes after'):
+        inspect_file(path, monkeypatch)
 
 
 def test_the_average_weighs_layers_by_their_size(plan):

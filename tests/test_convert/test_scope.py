@@ -48,8 +48,6 @@ def test_other_linears_are_asked_for():
 
 
 @pytest.mark.parametrize('layer, scope, reason', [
-    (nn.Conv2d(3, 8, 7), Scope(), 'stem'),
-    (nn.Conv2d(3, 8, 7), Scope(stem=True), None),
     (nn.Conv2d(8, 8, 3, groups=8), Scope(), 'depthwise'),
     (nn.Conv2d(8, 8, 3, groups=8), Scope(depthwise=True), None),
     (nn.Conv2d(8, 8, 3, groups=2), Scope(), None),
@@ -63,6 +61,12 @@ def test_other_linears_are_asked_for():
 ])
 def test_reasons(layer, scope, reason):
     assert scope.reason_to_leave('layer', layer) == reason
+
+
+def test_layers_that_read_the_image():
+    assert Scope().reason_to_leave('layer', CONV, reads_image=True) == 'stem'
+    scope = Scope(stem=True)
+    assert scope.reason_to_leave('layer', CONV, reads_image=True) is None
 
 
 @pytest.mark.parametrize('kwargs, message', [

@@ -49,6 +49,16 @@ def test_wrapping_parts():
     assert names == {'backbone', 'neck'}
 
 
+def test_each_leaves_its_report():
+    model = small_retinanet()
+    for part, wrapper in (('backbone', 'TernBackbone'), ('neck', 'TernNeck')):
+        model[part].update(type=wrapper, wrapped=model[part].type)
+    detector = build(model)
+    for part in (detector.backbone, detector.neck):
+        names = {record.name for record in part.conversion_report.ternary}
+        assert names == set(ternary_layers(part))
+
+
 def test_class_in_place_of_its_name():
     model = ternary_twin(small_retinanet())
     model.wrapped = RetinaNet
