@@ -73,12 +73,9 @@ def outcome(config, root, work_dir, case):
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     cfg.test_dataloader = cfg.test_cfg = cfg.test_evaluator = None
     cfg.default_hooks.checkpoint = None
-    cfg.custom_hooks = []
     if cfg.model.type.startswith('Tern'):
-        cfg.custom_hooks = [
-            dict(type='TernaryScheduleHook'),
-            dict(type='TernaryGuardHook')
-        ]
+        cfg.default_hooks.ternary.begin = 0
+        del cfg.default_hooks['regularizer'], cfg.default_hooks['statistics']
     cfg.model.backbone.init_cfg = None
     loader = cfg.train_dataloader
     loader.update(num_workers=0, persistent_workers=False, batch_size=2)

@@ -21,7 +21,8 @@ cfg = get_config('mmtern::configs/tern_retinanet_r50.py')
 assert cfg.model.type == 'TernDetector', cfg.model
 child = Config.fromfile('child.py')
 assert child.model.type == 'TernDetector', child.model
-assert all(HOOKS.build(hook) for hook in child.custom_hooks)
+assert HOOKS.build(child.default_hooks.ternary)
+assert HOOKS.build(child.default_hooks.regularizer)
 # The day this works, the README can say so.
 try:
     get_config('mmtern::tern_retinanet_r50.py')

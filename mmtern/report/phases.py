@@ -41,8 +41,12 @@ def find_phases(run: WorkDir, meta: dict) -> Phases:
     length = None
     if meta.get('epoch') and meta.get('iter'):
         length = meta['iter'] // meta['epoch']
-    hooks = (run.config or {}).get('custom_hooks') or []
-    hooks = [h for h in hooks if 'TernaryScheduleHook' in str(h.get('type'))]
+    config = run.config or {}
+    hooks = list((config.get('default_hooks') or {}).values())
+    hooks += config.get('custom_hooks') or []
+    hooks = [
+        h for h in hooks if h and 'TernaryScheduleHook' in str(h.get('type'))
+    ]
     if not hooks:
         return Phases([], length, False,
                       'The config has no TernaryScheduleHook: '

@@ -68,7 +68,7 @@ def write_work_dirs(root: Path, data_root: Path) -> tuple:
             ann_file='all.json',
             data_prefix=dict(img=''))
         if path == ternary:
-            cfg.custom_hooks[0].begin = SWITCH
+            cfg.default_hooks.ternary.begin = SWITCH
         cfg.dump(str(path / Path(source).name))
         for epoch in epochs:
             meta = dict(

@@ -147,7 +147,9 @@ def draw_gradient(axis: Axes) -> None:
 def draw_schedule(axis: Axes) -> None:
     """Phases, regularizer and temperature as a config sets them."""
     cfg = Config.fromfile(CONFIG)
-    schedule, regularizer = [HOOKS.build(x) for x in cfg.custom_hooks[:2]]
+    schedule, regularizer = [
+        HOOKS.build(cfg.default_hooks[x]) for x in ('ternary', 'regularizer')
+    ]
     epochs, length = cfg.train_cfg.max_epochs, 100
     runner = SimpleNamespace(
         max_iters=epochs * length, train_dataloader=range(length))
