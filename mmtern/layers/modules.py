@@ -129,6 +129,40 @@ class TernaryWeight:
         scale = self.projection.scale('lsq')
         self.weight_scale.copy_(scale.T.expand_as(self.weight_scale))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == self.latent_name and isinstance(value, nn.Parameter):
+            self._fold_into_scales(value)
+        super().__setattr__(name, value)
+
+    @torch.no_grad()
+    def _fold_into_scales(self, weight: Tensor) -> None:
+        """Let trained scales follow a weight that is replaced by a multiple
+        of each of its filters.
+
+        So do ``fuse_conv_bn`` of mmcv and ``fuse_conv_bn_eval`` of torch fold
+        a batch norm into a conv. Other scales follow by themselves, as they
+        are computed from the weight; a weight that is no such multiple has
+        come with scales of its own.
+
+        Args:
+            weight (Tensor): About to take the place of the latent weight.
+        """
+        old = self._parameters.get(self.latent_name)
+        scale = self._parameters.get('weight_scale')
+        if scale is None or old is None or old.shape != weight.shape or (
+                old.is_meta or weight.is_meta):
+            return
+        before, after = (x.flatten(1).double() for x in (old, weight.to(old)))
+        square = before.square().sum(1, keepdim=True)
+        tiny = torch.finfo(square.dtype).tiny
+        factor = (before * after).sum(1, keepdim=True) / square.clamp(min=tiny)
+        if not torch.allclose(before * factor, after, rtol=1e-3, atol=1e-12):
+            return
+        factor = factor.T.to(scale)
+        # A negative factor turns positive weights into negative ones.
+        scale = torch.where(factor < 0, scale.flip(0), scale) * factor.abs()
+        self.weight_scale = nn.Parameter(scale)
+
     def train(self, mode: bool = True):
         """Switch the mode; the weight is quantized anew."""
         # EMA and its like write through ``.data``, unseen by version
