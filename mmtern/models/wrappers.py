@@ -18,12 +18,12 @@ from ..files import refuse_other_files
 WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
 
 
-def _build_ternary(wrapped: Union[str, type, None],
-                   ternary: Optional[Dict[str, Any]],
-                   cfg: Dict[str, Any],
-                   reads_image: Optional[bool] = None) -> nn.Module:
+def _build_ternary(wrapped: Union[str, type,
+                                  None], ternary: Optional[Dict[str, Any]],
+                   cfg: Dict[str, Any], reads_image: bool) -> nn.Module:
     """Build ``cfg`` as ``wrapped``, make it ternary, and leave the report on
-    it as ``conversion_report``."""
+    it as ``conversion_report``, where :func:`mmtern.analysis.plan.plan_config`
+    finds it."""
     name = getattr(wrapped, '__name__', wrapped)
     if wrapped is None:
         raise ValueError('wrapped must name what to make ternary, the type of '
@@ -64,7 +64,7 @@ def TernDetector(wrapped: Union[str, type, None] = None,
         >>> _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
         >>> model = dict(type='TernDetector', wrapped='RetinaNet')
     """
-    return _build_ternary(wrapped, ternary, cfg)
+    return _build_ternary(wrapped, ternary, cfg, reads_image=True)
 
 
 @MODELS.register_module()
