@@ -5,4 +5,5 @@ _base_ = [
 ]
 model = dict(type='TernDetector', wrapped='FasterRCNN')
 default_hooks = _base_.ternary_hooks
+default_hooks.statistics.interval = 10  # the logger's
 load_from = 'work_dirs/faster_rcnn_r18-lite_bccd/epoch_24.pth'

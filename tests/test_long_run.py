@@ -102,5 +102,5 @@ def test_a_detector_does_not_grow(tmp_path, capsys):
     assert all(np.isfinite(row['loss']) for row in train)
     approach = [row['iter'] for row in train if row['loss_ternary'] > 0]
     # mmdet logs means over 50 iterations.
-    assert approach == list(range(10, 3 * 160 + 50, 10))
+    assert approach == list(range(10, 13 * 160 // 2 + 50, 10))
     assert sum('coco/bbox_mAP' in row for row in rows) == 4

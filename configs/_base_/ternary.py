@@ -5,9 +5,10 @@
 # There they join the base's hooks; custom_hooks would replace the base's.
 custom_imports = dict(imports=['mmtern'], allow_failed_imports=False)
 ternary_hooks = dict(
-    ternary=dict(type='TernaryScheduleHook'),
-    # The regularizer of both phases, weak: AdamW and SGD at the rates of our
-    # schedules keep following the detector's own loss.
-    regularizer=dict(type='TernaryRegularizerHook', loss_weight=1e-5),
+    # Half of the run to approach ternary weights, the other half ternary.
+    ternary=dict(type='TernaryScheduleHook', begin=0.5),
+    # Weak, so that the detector's own loss leads, and over where the weights
+    # are ternary anyway.
+    regularizer=dict(type='TernaryRegularizerHook', loss_weight=1e-4, end=0.5),
     statistics=dict(type='TernaryStatisticsHook'),
     guard=dict(type='TernaryGuardHook'))

@@ -43,8 +43,9 @@ def test_staged_parts_have_their_own_phase_and_temperature(tmp_path):
     runner.train()
     scalars = scalars_of(runner)
     assert scalars['backbone_phase'] == [1] * 12
-    assert scalars['neck_phase'] == [0] * 4 + [1] * 8
-    assert scalars['phase'] == [0.5] * 4 + [1] * 8
+    approach = [0.0, 0.25, 0.5, 0.75] + [1.0] * 8
+    assert scalars['neck_phase'] == approach
+    assert scalars['phase'] == [(1 + x) / 2 for x in approach]
     backbone = [7 * i / 11 for i in range(12)]
     neck = [0.0] * 4 + [float(i) for i in range(8)]
     assert scalars['backbone_temperature'] == pytest.approx(backbone)
