@@ -70,11 +70,3 @@ def clean_globals():
     for manager, instances in zip(managers, before):
         manager._instance_dict.clear()
         manager._instance_dict.update(instances)
-
-
-@pytest.fixture(autouse=True)
-def mmengine_types_allowed():
-    """onedl-mmengine allows the types of its checkpoints for one load and
-    then takes them off torch's list, mmtern's entries with them."""
-    from mmtern.engine.frameworks import allow_mmengine_types
-    allow_mmengine_types()

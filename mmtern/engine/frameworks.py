@@ -66,7 +66,13 @@ def allow_mmengine_types() -> None:
     containers unless told otherwise, and mmengine 0.10.7 does not tell it
     (mmengine issue 1655): its message hub holds ``HistoryBuffer`` objects
     with numpy arrays. Building these runs no code of the file's choosing, so
-    the check stays on for everything else.
+    the check of ``torch.load`` stays on for everything else.
+
+    That of mmengine's loader does not where mmengine is onedl-mmengine: it
+    allows ``getattr`` for the time of a load and, where the check refuses a
+    file, warns and loads it without. Load checkpoints of others with
+    ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=1`` in the environment there, which torch
+    obeys in any call, or take packed files.
     """
     if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
         return  # weights_only is off by default there
@@ -74,10 +80,12 @@ def allow_mmengine_types() -> None:
     multiarray = getattr(numpy, '_core', None) or numpy.core
     multiarray = multiarray.multiarray
     kinds = ('float32', 'float64', 'int32', 'int64', 'bool')
-    allowed = [
-        HistoryBuffer, numpy.ndarray, numpy.dtype,
-        *(type(numpy.dtype(kind)) for kind in kinds)
-    ]
+    types = (HistoryBuffer, numpy.ndarray, numpy.dtype,
+             *(type(numpy.dtype(kind)) for kind in kinds))
+    # With their names: onedl-mmengine takes the types alone off torch's list
+    # after each of its loads.
+    allowed = [(kind, f'{kind.__module__}.{kind.__qualname__}')
+               for kind in types]
     for module in ('numpy.core', 'numpy._core'):
         for name in ('_reconstruct', 'scalar'):
             allowed.append((getattr(multiarray,

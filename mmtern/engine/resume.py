@@ -1,25 +1,44 @@
 """Which checkpoint an interrupted run can go on from."""
 import logging
 import os.path as osp
-from glob import glob
+from glob import escape, glob
+from pickle import UnpicklingError
 from typing import Optional
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
+
+# In the attributes of a zip archive's entry.
+MS_DOS_FOLDER = 0x10
 
 
 def is_whole(path: str) -> bool:
     """Whether a checkpoint was written to its end and reads back.
 
     torch's files are zip archives, whose directory comes last and which
-    carry a checksum for each tensor.
+    carry a checksum for each tensor, though none for the directory. torch
+    itself reads it, too: it refuses other damage than Python does.
     """
     try:
         with ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, BadZipFile, EOFError):
+            entries = archive.infolist()
+            if archive.testzip() is not None:
+                return False
+        # torch takes an entry marked as a folder for an empty one, and fills
+        # its tensor with what lies in memory.
+        if any(entry.external_attr & MS_DOS_FOLDER for entry in entries):
+            return False
+        torch.load(path, map_location='cpu', weights_only=True)
+    except UnpicklingError:
+        # The checksums are right; it holds objects of a user's own.
+        return True
+    except Exception:
+        # A damaged directory may ask for anything: passwords, compressions
+        # that do not exist, names in no encoding.
         return False
+    return True
 
 
 def latest_whole_checkpoint(work_dir: str) -> Optional[str]:
@@ -37,8 +56,9 @@ def latest_whole_checkpoint(work_dir: str) -> Optional[str]:
         if named and is_whole(named):
             return named
     # Not best_*.pth: it has no optimizer state.
-    found = glob(osp.join(work_dir, 'epoch_*.pth'))
-    found += glob(osp.join(work_dir, 'iter_*.pth'))
+    folder = escape(work_dir)
+    found = glob(osp.join(folder, 'epoch_*.pth'))
+    found += glob(osp.join(folder, 'iter_*.pth'))
     for path in sorted(found, key=osp.getmtime, reverse=True):
         if is_whole(path):
             print_log(

@@ -1,6 +1,7 @@
 """Writing a file so that its name never stands for half of it."""
 import os
 import os.path as osp
+from typing import Callable, Optional
 
 
 def check_target(path: str, force: bool) -> None:
@@ -17,10 +18,20 @@ def check_target(path: str, force: bool) -> None:
         raise FileExistsError(f'{path!r} exists and is left as it is')
 
 
-def write_atomically(path: str, data: bytes, force: bool = False) -> None:
+def write_atomically(path: str,
+                     data: bytes,
+                     force: bool = False,
+                     check: Optional[Callable[[str], None]] = None) -> None:
     """Write to a temporary name beside ``path``, flush to disk, rename.
 
     Killed at any moment, it leaves the old file or none.
+
+    Args:
+        path (str): Target.
+        data (bytes): What to write.
+        force (bool): Replace an existing file.
+        check (callable, optional): Given the temporary name, raises if the
+            file does not read back; then there is no new file.
 
     Raises:
         FileExistsError: If ``path`` exists and ``force`` is not set.
@@ -33,6 +44,8 @@ def write_atomically(path: str, data: bytes, force: bool = False) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if check is not None:
+            check(temporary)
         os.replace(temporary, path)
     finally:
         if osp.exists(temporary):

@@ -3,7 +3,7 @@ checksum."""
 import hashlib
 import json
 import re
-from typing import Any, Dict, Tuple
+from typing import Any, BinaryIO, Dict, Tuple
 
 import safetensors
 import safetensors.torch
@@ -39,6 +39,26 @@ def to_bytes(tensors: Dict[str, Tensor], metadata: Dict[str, Any]) -> bytes:
                                   {METADATA_KEY: json.dumps(metadata)})
     digest = hashlib.sha256(data).hexdigest()
     return data.replace(_BLANK.encode(), digest.encode(), 1)
+
+
+def read_whole(file: BinaryIO) -> bytes:
+    """Bytes of a file that begins as :func:`to_bytes` makes it.
+
+    Of any other file the header is read and no more: others of this ending
+    may hold many gigabytes.
+
+    Args:
+        file (BinaryIO): Opened at its beginning.
+
+    Raises:
+        TernaryFileError: If it is no packed file of this version.
+    """
+    first = file.read(8)
+    size = int.from_bytes(first, 'little')
+    if size <= _MAX_HEADER:
+        first += file.read(size)
+    read_metadata(first)
+    return first + file.read()
 
 
 def from_bytes(data: bytes) -> Tuple[Dict[str, Any], Dict[str, Tensor]]:

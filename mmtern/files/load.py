@@ -3,10 +3,15 @@ config."""
 from collections import OrderedDict
 from typing import Any, Dict, List, NoReturn, Optional
 
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from .config_text import config_from_text
+from .config_text import parse_config
+from .download import URL, local_copy
 from .errors import TernaryFileError
 from .read import read_packed
 
@@ -15,19 +20,20 @@ _ORIGIN = 'packed_file'
 
 
 # The loader finds its schemes with ``re.match``, so that one can be told by
-# the ending as well as by a prefix.
-@CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors$')
+# the ending as well as by a prefix, and tries longer texts of those with a
+# common beginning first.
+@CheckpointLoader.register_scheme(prefixes=(r'.*\.safetensors$', URL))
 def load_from_packed(filename: str,
                      map_location: Optional[str] = None) -> Dict[str, Any]:
     """Read a packed file as a checkpoint: ``state_dict`` and ``meta`` with
     config text and class names. ``map_location`` may be any that torch.load
-    takes a name for.
+    takes a name for, ``filename`` also an ``https`` address.
 
     Raises:
         FileNotFoundError: If there is no such file.
         TernaryFileError: If it is bad in any way.
     """
-    packed = read_packed(filename)
+    packed = read_packed(local_copy(filename))
     state_dict = OrderedDict(packed.state_dict)
     if isinstance(map_location, str) and map_location != 'cpu':
         for name, tensor in state_dict.items():
@@ -79,25 +85,44 @@ def _check_fit(module: nn.Module, state_dict: Dict[str, Any], prefix: str,
             f'{len(own)} entries differ, like {wrong[0]}')
 
 
-def load_detector(path: str, device: str = 'cpu') -> nn.Module:
+def load_detector(path: str,
+                  device: str = 'cpu',
+                  trust_config: bool = False) -> nn.Module:
     """Build the detector that a packed file holds, ready for
     ``mmdet.apis.inference_detector``.
 
-    No other file is needed. The config in the file is checked to be plain
-    literals, yet its ``type`` and ``custom_imports`` name code to run, as in
-    any config: load files from sources you trust. (Given your own config,
-    ``init_detector(config, path)`` uses the file's weights only.)
+    No other file is needed. The config in the file builds registered parts
+    only: those of mmengine, mmcv, mmdet and mmtern, and of packages of yours
+    that you have imported before. It can neither run a command nor open a
+    file or an address; see :func:`mmtern.files.read_packed`.
 
     Args:
-        path (str): Packed file.
+        path (str): Packed file, or its ``https`` address; what is fetched is
+            kept in torch's hub folder and not fetched again.
         device (str): Where the model goes.
+        trust_config (bool): Import and build whatever the config names, as
+            mmengine does with any config. It may run any command: set it for
+            files of your own.
 
     Raises:
         FileNotFoundError: If there is no such file.
         TernaryFileError: If it is bad in any way.
     """
-    # mmdet.apis imports data sets and visualizers, which training may not
-    # need.
-    from mmdet.apis import init_detector
-    packed = read_packed(path)
-    return init_detector(config_from_text(packed.config), path, device=device)
+    packed = read_packed(local_copy(path), trust_config)
+    try:
+        if trust_config:
+            cfg = Config.fromstring(packed.config, file_format='.py')
+        else:
+            cfg = Config(parse_config(packed.config))
+        init_default_scope(cfg.get('default_scope') or 'mmdet')
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        # The strict check names every entry; the first ones tell enough.
+        model.load_state_dict(packed.state_dict)
+    except Exception as error:  # whatever a constructor raises
+        reason = ' '.join(str(error).split())[:300]
+        raise TernaryFileError(
+            f'cannot build the detector of {path!r}: {reason}') from error
+    model.cfg = cfg
+    # mmdet draws without colours of the file's own in random ones.
+    model.dataset_meta = dict(dict(palette='random'), **packed.dataset_meta)
+    return model.to(device).eval()

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from .coding import (CODES, GAPS, PLANES, SCALE, SIGNS, CodedWeight,
                      decode_int8, decode_sparse, decode_ternary)
-from .config_text import check_text
-from .container import from_bytes
+from .config_check import detach, forget_pretrained, refuse_strange
+from .config_text import parse_config, render_config
+from .container import from_bytes, read_whole
+from .dataset_meta import check_dataset_meta
 from .errors import TernaryFileError
 from .gaps import Gaps
 from .planes import Planes, decode_planes
@@ -20,7 +22,8 @@ class PackedFile(NamedTuple):
     Attributes:
         state_dict: With mmdet's keys; ternary layers hold the values a*t,
             float32, which a ternary layer leaves as they are.
-        config: Config text, plain literals only.
+        config: Config text, plain literals only, without pretrained
+            checkpoints; see :func:`read_packed` for what else is not in it.
         dataset_meta: ``classes`` and maybe ``palette``.
         exact: Whether these are the checkpoint's very numbers.
         written_by: Versions of the tools that wrote it.
@@ -32,32 +35,44 @@ class PackedFile(NamedTuple):
     written_by: Dict[str, str]
 
 
-def read_packed(path: str) -> PackedFile:
+def read_packed(path: str, trust_config: bool = False) -> PackedFile:
     """Read and check a packed file; nothing in it is run.
+
+    The config is searched for whatever could run a command or touch a file or
+    an address when a detector is built from it. Names must be registered: by
+    mmengine, mmcv, mmdet or mmtern, or by a package of yours that has been
+    imported. File backends, backends of the visualizer and a test data set
+    that reads files when it is built are taken out, for detecting needs none
+    of them. What this does not cover is a training that is run by such a
+    config, whose hooks and data sets read and write files as any do.
 
     The memory it takes is at most 2048 times the file's size, whatever the
     file says: a byte may hold 256 weights that are nearly all zero.
 
     Args:
         path (str): Written by :func:`mmtern.files.save_packed`.
+        trust_config (bool): Take the config as it is, plain literals that may
+            name anything.
 
     Raises:
         FileNotFoundError: If there is no such file.
         TernaryFileError: If it is bad in any way.
     """
-    with open(path, 'rb') as file:
-        data = file.read()
     try:
-        return _parse(*from_bytes(data))
+        with open(path, 'rb') as file:
+            data = read_whole(file)
+        return _parse(*from_bytes(data), trust_config)
     except TernaryFileError as error:
         # Names and versions come from the file, at any length.
         reason = ' '.join(str(error).split())[:300]
         raise TernaryFileError(f'cannot read {path!r}: {reason}') from None
 
 
-def _parse(metadata: Dict[str, Any], tensors: Dict[str, Tensor]) -> PackedFile:
+def _parse(metadata: Dict[str, Any], tensors: Dict[str, Tensor],
+           trust_config: bool) -> PackedFile:
     _check_types(metadata)
-    check_text(metadata['config'])
+    dataset_meta = check_dataset_meta(metadata['dataset_meta'])
+    config = _config(metadata['config'], dataset_meta, trust_config)
     state_dict: Dict[str, Tensor] = OrderedDict()
     for kind in ('ternary', 'sparse', 'int8', 'planes'):
         for name, entry in metadata[kind].items():
@@ -75,9 +90,24 @@ def _parse(metadata: Dict[str, Any], tensors: Dict[str, Tensor]) -> PackedFile:
             raise TernaryFileError(f'{name} stands for {first}, which is '
                                    'missing')
         _put(state_dict, name, state_dict[first])
-    return PackedFile(state_dict, metadata['config'],
-                      _dataset_meta(metadata['dataset_meta']),
-                      metadata['exact'], metadata['written_by'])
+    return PackedFile(state_dict, config, dataset_meta, metadata['exact'],
+                      metadata['written_by'])
+
+
+def _config(text: str, dataset_meta: Dict[str, Any],
+            trust_config: bool) -> str:
+    """Config text made anew of what was checked, so that nothing between the
+    lines is handed on."""
+    values = parse_config(text)
+    try:
+        if trust_config:
+            forget_pretrained(values)
+        else:
+            detach(values, dataset_meta.get('classes', ()))
+            refuse_strange(values)
+        return render_config(values)
+    except RecursionError:
+        raise TernaryFileError('its config is nested too deeply') from None
 
 
 def _decode(kind: str, name: str, entry: Any, tensors: Dict[str,
@@ -134,21 +164,3 @@ def _check_shape(shape: Any, least_axes: int) -> None:
         type(axis) is int and 0 < axis < 2**31 for axis in shape)
     if not good or prod(shape) >= 2**40:
         raise TernaryFileError('it has no proper shape')
-
-
-def _dataset_meta(meta: Dict[str, Any]) -> Dict[str, Any]:
-    classes, palette = meta.get('classes', []), meta.get('palette', [])
-    texts = isinstance(classes, list) and all(
-        isinstance(name, str) for name in classes)
-    colours = isinstance(palette, str) or isinstance(palette, list) and all(
-        isinstance(colour, list) and all(type(c) is int for c in colour)
-        for colour in palette)
-    if not texts or not colours:
-        raise TernaryFileError('its class names or colours are damaged')
-    checked: Dict[str, Any] = {}
-    if classes:
-        checked['classes'] = tuple(classes)
-    if palette:
-        checked['palette'] = palette if isinstance(
-            palette, str) else [tuple(colour) for colour in palette]
-    return checked

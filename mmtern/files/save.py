@@ -15,6 +15,9 @@ from .compression import ENCODINGS
 from .config_text import config_to_text
 from .container import to_bytes
 from .contents import collect
+from .dataset_meta import check_dataset_meta
+from .errors import TernaryFileError
+from .read import read_packed
 from .sizes import Sizes, SizeTable
 
 DTYPES = ('float32', 'float16')
@@ -32,7 +35,8 @@ def save_packed(model: nn.Module,
     """Write a built detector with its trained weights as a packed file.
 
     With ``dtype='float32'`` and ``predictions='float'`` a model read back
-    computes the very same numbers.
+    computes the very same numbers. The file is read back before it gets its
+    name.
 
     Args:
         model (nn.Module): With ternary layers.
@@ -53,6 +57,8 @@ def save_packed(model: nn.Module,
     Raises:
         ValueError: For a bad argument, or a model without ternary layers or
             with weights that are no finite numbers.
+        TernaryFileError: If the config is not made of plain literals, or
+            class names or colours are none.
         FileExistsError: If ``path`` exists and ``force`` is not set.
     """
     check_choice('encoding', encoding, ENCODINGS)
@@ -69,7 +75,7 @@ def save_packed(model: nn.Module,
         contents.tensors,
         dict(
             config=text,
-            dataset_meta=_plain_meta(dataset_meta),
+            dataset_meta=check_dataset_meta(dataset_meta),
             exact=exact,
             encoding=encoding,
             written_by=dict(
@@ -80,14 +86,22 @@ def save_packed(model: nn.Module,
                 mmdet=mmdet.__version__),
             aliases=contents.aliases,
             **contents.coded))
-    write_atomically(path, data, force)
     notes = [] if exact else [
         'approximate: detections differ a little from the checkpoint\'s '
         f'(dtype={dtype}, predictions={predictions})'
     ]
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+
+    def read_back(temporary: str) -> None:
+        packed = read_packed(temporary, trust_config=True)
+        found = {name: t.shape for name, t in packed.state_dict.items()}
+        if found != shapes:
+            raise TernaryFileError(f'{path!r} does not read back')
+        try:
+            read_packed(temporary)
+        except TernaryFileError as error:
+            reason = str(error).partition(': ')[2]
+            notes.append(f'not for everyone to read: {reason}')
+
+    write_atomically(path, data, force, read_back)
     return SizeTable(Sizes(contents.sizes), len(data), notes)
-
-
-def _plain_meta(dataset_meta: Dict[str, Any]) -> Dict[str, Any]:
-    meta = {key.lower(): value for key, value in dataset_meta.items()}
-    return {k: meta[k] for k in ('classes', 'palette') if meta.get(k)}

@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from .dataset_meta import check_dataset_meta
 from .errors import TernaryFileError
 
 
@@ -27,7 +28,8 @@ def build_trained(cfg: Config,
         (``classes``, ``palette``).
 
     Raises:
-        ValueError: If the file is no checkpoint or does not fit the model.
+        ValueError: If the file is no checkpoint or does not fit the model, or
+            holds class names or colours that are none.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -49,4 +51,4 @@ def build_trained(cfg: Config,
     if not meta:
         dataset = dict(cfg.test_dataloader.dataset, lazy_init=True)
         meta = DATASETS.build(dataset).metainfo
-    return model.eval(), dict(meta)
+    return model.eval(), check_dataset_meta(meta)

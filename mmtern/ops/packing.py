@@ -36,7 +36,7 @@ def pack_codes(codes: Tensor) -> Tensor:
     """
     flat = codes.reshape(-1).to(torch.int8)
     changed = flat != codes.reshape(-1)
-    if bool((changed | (flat.abs() > 1)).any()):
+    if bool((changed | (flat < -1) | (flat > 1)).any()):
         raise ValueError('codes must be -1, 0 or +1')
     padding = -len(flat) % CODES_PER_BYTE
     fields = torch.nn.functional.pad(flat,

@@ -2,12 +2,15 @@ import os
 import pickle
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import setuptools
 import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -109,6 +112,18 @@ def test_own_checkpoints_load_with_the_check_on(tmp_path):
         'train/loss').current()
 
 
+@strict_by_default
+def test_they_do_so_after_loads_by_mmengine(tmp_path):
+    path = tmp_path / 'a.pth'
+    history = HistoryBuffer()
+    history.update(1.5)
+    torch.save(dict(state_dict={}, history=history), path)
+    for _ in range(2):
+        CheckpointLoader.load_checkpoint(str(path))
+        loaded = torch.load(path, weights_only=True)
+        assert loaded['history'].current() == 1.5
+
+
 class Reaches:
     """Pickles as ``getattr(owner, name)``."""
 
@@ -127,3 +142,18 @@ def test_the_check_still_refuses_everything_else(tmp_path):
         torch.save(dict(state_dict=evil), path)
         with pytest.raises(pickle.UnpicklingError):
             torch.load(path, weights_only=True)
+
+
+@strict_by_default
+def test_torch_can_be_told_to_check_in_any_loader(tmp_path):
+    path = tmp_path / 'evil.pth'
+    torch.save(dict(state_dict=os.system), path)
+    code = ('import mmtern, sys\n'
+            'from mmengine.runner import CheckpointLoader\n'
+            'CheckpointLoader.load_checkpoint(sys.argv[1])\n')
+    result = subprocess.run(
+        [sys.executable, '-c', code, str(path)],
+        env=dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1'),
+        capture_output=True,
+        text=True)
+    assert result.returncode != 0 and 'UnpicklingError' in result.stderr

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -59,6 +60,66 @@ def test_else_the_newest_whole_one(work_dir, damage):
     assert latest_whole_checkpoint(str(work_dir)).endswith('epoch_1.pth')
     damage(work_dir / 'epoch_1.pth')
     assert latest_whole_checkpoint(str(work_dir)) is None
+
+
+def loads_as_before(path, expected):
+    return torch.equal(torch.load(path, weights_only=True)['weight'], expected)
+
+
+def test_a_bit_flipped_in_the_directory(tmp_path):
+    """Fallen back from, or loaded as it was; of all bits, one in eight."""
+    path = saved(tmp_path / 'epoch_1.pth', age=0)
+    expected = torch.load(path, weights_only=True)['weight']
+    data = bytearray(path.read_bytes())
+    with ZipFile(path) as archive:
+        start = archive.start_dir
+    rng = random.Random(0)
+    fallen = 0
+    for place in range(start, len(data)):
+        bit = 1 << rng.randrange(8)
+        data[place] ^= bit
+        path.write_bytes(data)
+        data[place] ^= bit
+        found = latest_whole_checkpoint(str(tmp_path))
+        fallen += found is None
+        assert found is None or loads_as_before(path, expected), place
+    assert fallen > (len(data) - start) / 2
+    path.write_bytes(data)
+    assert latest_whole_checkpoint(str(tmp_path)) == str(path)
+
+
+# Place in an entry of the directory, and what is changed there: the packing, a
+# password, a name that is no UTF-8, a folder, the size, the place, a comment.
+@pytest.mark.parametrize('place, mask', [(10, 0x63), (8, 0x01), (46, 0x80),
+                                         (38, 0x10), (20, 0x08), (42, 0x01),
+                                         (32, 0x01)])
+def test_each_kind_of_damage_in_the_directory(tmp_path, place, mask):
+    saved(tmp_path / 'epoch_1.pth', age=10)
+    path = saved(tmp_path / 'epoch_2.pth', age=0)
+    with ZipFile(path) as archive:
+        start = archive.start_dir
+    data = bytearray(path.read_bytes())
+    # The last one of the entries, a tensor's.
+    entry = data.rindex(b'PK\x01\x02', start, data.index(b'version', start))
+    data[entry + place] ^= mask
+    path.write_bytes(data)
+    assert latest_whole_checkpoint(str(tmp_path)).endswith('epoch_1.pth')
+
+
+class Own:
+    """A type that torch does not know."""
+
+
+def test_objects_of_ones_own_are_no_damage(tmp_path):
+    torch.save(dict(own=Own()), tmp_path / 'epoch_1.pth')
+    assert is_whole(str(tmp_path / 'epoch_1.pth'))
+
+
+def test_a_work_dir_with_brackets(tmp_path):
+    folder = tmp_path / 'run[1]*'
+    folder.mkdir()
+    saved(folder / 'epoch_1.pth', age=0)
+    assert latest_whole_checkpoint(str(folder)).endswith('epoch_1.pth')
 
 
 @pytest.mark.parametrize('damage', [empty, Path.unlink])

@@ -11,7 +11,8 @@ from tests.toy import ToyModel
 META = dict(classes=('cat', 'dog'), palette=[(1, 2, 3), (4, 5, 6)])
 CONFIG = Config(
     dict(
-        model=dict(type='Toy', size=(4, 8), init_cfg=dict(checkpoint='a.pth')),
+        model=dict(
+            type='RetinaNet', size=(4, 8), init_cfg=dict(checkpoint='a.pth')),
         load_from='b.pth',
         names=['x', None, -1.5]))
 

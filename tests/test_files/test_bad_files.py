@@ -136,6 +136,26 @@ def test_a_plain_safetensors_file(tmp_path):
     check_refused(path, 'not written by mmtern')
 
 
+def test_of_a_large_foreign_file_the_header_is_read(tmp_path):
+    path = tmp_path / 'large.safetensors'
+    header = json.dumps({
+        'a': {
+            'dtype': 'U8',
+            'shape': [10**10],
+            'data_offsets': [0, 10**10]
+        }
+    }).encode()
+    with open(path, 'wb') as file:
+        file.write(len(header).to_bytes(8, 'little') + header)
+        file.truncate(8 + len(header) + 10**10)  # takes no room on disk
+    tracemalloc.start()
+    try:
+        check_refused(path, 'not written by mmtern')
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_pickle_by_another_name(tmp_path):
     path = tmp_path / 'pickle.safetensors'
     torch.save(dict(state_dict=toy_model().state_dict()), path)
@@ -250,6 +270,8 @@ LIES = dict(
     list_config=lambda m, t: m.update(config=['model']),
     classes=lambda m, t: m['dataset_meta'].update(classes=[1]),
     palette=lambda m, t: m['dataset_meta'].update(palette=[['r']]),
+    single_class=lambda m, t: m['dataset_meta'].update(classes='uav'),
+    half_colour=lambda m, t: m['dataset_meta'].update(palette=[[0.5, 1, 2]]),
     exact=lambda m, t: m.update(exact='yes'),
     ternary_kind=lambda m, t: m.update(ternary=[NECK]),
 )
@@ -273,7 +295,8 @@ def test_lies_with_a_valid_checksum(good, tmp_path, lie):
     '_base_ = "/etc/x.py"', 'a = dict(b=open("x"))', 'a = dict(**b)',
     'def f(): pass', 'a = [i for i in (1, )]', 'a = "{{ fileDirname }}"',
     'a.b = 1', 'a = 1\nexec("2")', 'a = lambda: 0', 'a = (', 'a = f"{b}"',
-    'a = ' + '[' * 5000, '\0', 'a = dict(1)', 'a, b = 1, 2'
+    'a = ' + '[' * 5000, '\0', 'a = dict(1)', 'a, b = 1, 2', 'dict = 5',
+    'a = {[]: 1}', 'a = -"b"', 'a = ' + '9' * 5000, 'a = "\udc80"'
 ])
 def test_config_text_with_anything_but_literals(good, tmp_path, text):
     path = rewrite(good, tmp_path / 'code.safetensors',

@@ -1,8 +1,13 @@
 """Packed files wherever a checkpoint goes."""
 import os.path as osp
 import runpy
+import shutil
 import sys
 from copy import deepcopy
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -12,11 +17,12 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, load_checkpoint
+from safetensors.torch import save_file
 
 import mmtern
-from mmtern.files import TernaryFileError, refuse_other_files
-from mmtern.files.config_text import config_from_text, config_to_text
-from tests.test_files.samples import META, expected_state, save_toy
+from mmtern.files import (TernaryFileError, read_packed, refuse_other_files,
+                          save_packed)
+from tests.test_files.samples import META, expected_state, rewrite, save_toy
 from tests.toy import ToyModel, toy_runner
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -177,8 +183,10 @@ def test_only_this_ending_is_read_so(tmp_path):
     packed = find('x.safetensors')
     assert packed is find('/a b/c.safetensors') is find('a://x.safetensors')
     assert packed.__name__ == 'load_from_packed'
-    for other in ('x.pth', 'x.safetensors.pth', 'https://x/y.safetensors',
-                  'open-mmlab://resnet50'):
+    for address in ('https://x/y.safetensors', 'http://x/y.safetensors?a=b'):
+        assert find(address) is packed
+    for other in ('x.pth', 'x.safetensors.pth', 'https://x/y.pth',
+                  'https://x/y.pth?a=b.safetensors', 'open-mmlab://resnet50'):
         assert find(other) is not packed
 
 
@@ -189,14 +197,94 @@ def test_weights_go_where_they_are_mapped(tmp_path):
     assert loaded['state_dict']['neck.weight'].device.type == 'meta'
 
 
-def test_config_text_rebuilds_the_model_without_its_checkpoints():
-    cfg = Config.fromfile(config_path('retinanet'))
+class Files(SimpleHTTPRequestHandler):
+    """Counts what it is asked for; ends a named file too early."""
+    asked = []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        if 'cut' not in self.path:
+            super().do_GET()
+            return
+        data = open(self.translate_path(self.path), 'rb').read()[:-100]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    Files.asked = []
+    handler = partial(Files, directory=str(tmp_path))
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}'
+        server.shutdown()
+
+
+def test_an_address_is_fetched_once(files, tmp_path, server):
+    shutil.copy(files['retinanet'][2], tmp_path / 'a.safetensors')
+    address = f'{server}/a.safetensors?signed=1'
+    expected = mmtern.load_detector(files['retinanet'][2]).state_dict()
+    for _ in range(2):
+        found = mmtern.load_detector(address).state_dict()
+        assert all(torch.equal(found[k], v) for k, v in expected.items())
+    loaded = CheckpointLoader.load_checkpoint(address, 'cpu')
+    assert loaded['state_dict'].keys() == expected.keys()
+    assert Files.asked == ['/a.safetensors?signed=1']
+
+
+def test_what_cannot_be_fetched_is_told_and_not_kept(files, tmp_path, server):
+    shutil.copy(files['retinanet'][2], tmp_path / 'cut.safetensors')
+    save_file({'a': torch.zeros(2)}, str(tmp_path / 'other.safetensors'))
+    for name, reason in (('cut', 'incomplete or damaged'),
+                         ('other', 'not written by mmtern'), ('none', '404')):
+        address = f'{server}/{name}.safetensors'
+        with pytest.raises(
+                TernaryFileError, match=f'{name}.safetensors.*{reason}'):
+            mmtern.load_detector(address)
+    with pytest.raises(TernaryFileError, match='cannot fetch'):
+        mmtern.load_detector('http://127.0.0.1:9/a.safetensors')
+    home = tmp_path / 'home' / 'hub' / 'checkpoints'
+    assert not list(home.iterdir())
+
+
+def test_a_file_is_read_once(files):
+    """Opened through an audit hook's eyes."""
+    path, opened = files['retinanet'][2], []
+    mmtern.load_detector(path)
+
+    def hook(event, arguments):
+        if event == 'open' and arguments[0] == path:
+            opened.append(path)
+
+    sys.addaudithook(hook)
+    mmtern.load_detector(path)
+    assert len(opened) == 1
+
+
+def test_a_config_that_does_not_build_is_told_in_a_sentence(files, tmp_path):
+    path = rewrite(
+        Path(files['retinanet'][2]), tmp_path / 'a.safetensors', lambda
+        metadata, _: metadata.update(config='model = dict(type="RetinaNet")'))
+    with pytest.raises(TernaryFileError, match='cannot build the detector'):
+        mmtern.load_detector(path)
+
+
+def test_config_text_rebuilds_the_model_without_its_checkpoints(tmp_path):
+    cfg = config('retinanet')
     cfg.model.backbone.init_cfg = dict(
         type='Pretrained', checkpoint='torchvision://resnet18')
     cfg.load_from, cfg.work_dir = 'a.pth', 'work_dirs/a'
-    text = config_to_text(cfg)
-    again = config_from_text(text)
+    save_packed(
+        MODELS.build(cfg.model), cfg, str(tmp_path / 'a.safetensors'), META)
     assert cfg.load_from == 'a.pth'
+    text = read_packed(str(tmp_path / 'a.safetensors')).config
+    again = Config.fromstring(text, file_format='.py')
     assert again.model.backbone.init_cfg is None
     assert again.load_from is None and 'work_dir' not in again
     again.model.backbone.init_cfg = cfg.model.backbone.init_cfg

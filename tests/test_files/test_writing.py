@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
 
-from mmtern.files import read_packed
+from mmtern.files import TernaryFileError, read_packed, save_packed
 from mmtern.files.atomic import write_atomically
-from tests.test_files.samples import save_toy, toy_model
+from tests.test_files.samples import CONFIG, META, save_toy, toy_model
 
 
 @pytest.mark.parametrize('option, value', [('encoding', 'zip'),
@@ -31,6 +34,57 @@ def test_only_models_worth_a_file_are_taken(tmp_path):
     with pytest.raises(ValueError, match='neck.weight holds values'):
         save_toy(tmp_path / 'a.safetensors', model)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('meta, sentence', [
+    (dict(classes='uav'), "write classes=\\('uav', \\)"),
+    (dict(classes=[1]), 'hold 1, which is no text'),
+    (dict(classes=5), 'must be a list, but got a int'),
+    (dict(palette=[(0.5, 1, 2)]), 'whole numbers from 0 to 255'),
+    (dict(palette=[(1, 2)]), 'whole numbers from 0 to 255'),
+    (dict(palette=[(1, 2, 256)]), 'whole numbers from 0 to 255'),
+    (dict(palette=[(1, 2, float('nan'))]), 'whole numbers from 0 to 255'),
+])
+def test_names_and_colours_are_checked(tmp_path, meta, sentence):
+    with pytest.raises(TernaryFileError, match=sentence):
+        save_packed(toy_model(), CONFIG, str(tmp_path / 'a.safetensors'), meta)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('palette, expected', [
+    ([(1.0, 2.0, 255.0)], [(1, 2, 255)]),
+    ([np.array([1, 2, 3]).tolist()], [(1, 2, 3)]),
+    ([tuple(np.array([1, 2, 3], np.uint8))], [(1, 2, 3)]),
+    ((1, 2, 3), [(1, 2, 3), (1, 2, 3)]),
+    ('coco', 'coco'),
+])
+def test_whole_colours_of_any_type_are_read_back(tmp_path, palette, expected):
+    path = str(tmp_path / 'a.safetensors')
+    meta = dict(CLASSES=['cat', 'dog'], PALETTE=palette)
+    save_packed(toy_model(), CONFIG, path, meta)
+    assert read_packed(path).dataset_meta == dict(
+        classes=('cat', 'dog'), palette=expected)
+
+
+def test_a_file_that_does_not_read_back_is_not_handed_out(tmp_path):
+    """A name with a colon is the file's own for parts of a weight."""
+    model = toy_model()
+    model.register_buffer('a:b', torch.ones(3))
+    path = tmp_path / 'a.safetensors'
+    path.write_text('precious')
+    with pytest.raises(TernaryFileError, match='a:b'):
+        save_toy(path, model, force=True)
+    assert path.read_text() == 'precious' and len(list(
+        tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_only_its_owner_can_read_says_so(tmp_path):
+    path = str(tmp_path / 'a.safetensors')
+    cfg = Config(dict(model=dict(type='LAD', teacher_ckpt='a.pth')))
+    table = save_packed(toy_model(), cfg, path, META)
+    note, = table.notes
+    assert 'model.teacher_ckpt' in note and 'trust_config=True' in note
+    assert read_packed(path, trust_config=True).config
 
 
 def test_an_existing_file_is_replaced_only_by_force(tmp_path):

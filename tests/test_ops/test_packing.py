@@ -45,6 +45,12 @@ def test_shape_is_read_in_row_major_order():
         strided.reshape(-1).to(torch.int8))
 
 
+def test_the_lowest_int8_is_refused():
+    """It has no positive counterpart."""
+    with pytest.raises(ValueError, match='-1, 0 or'):
+        pack_codes(torch.tensor([1, -128], dtype=torch.int8))
+
+
 @pytest.mark.parametrize('value', [2, -2, 0.5, float('nan'), 257])
 def test_other_values_are_refused(value):
     with pytest.raises(ValueError, match='-1, 0 or'):

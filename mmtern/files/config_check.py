@@ -1,0 +1,298 @@
+"""What a config from a stranger may name: parts that are registered, and
+neither commands nor files.
+
+Building from a config runs what it names. mmengine's registries import any
+dotted name that they do not know, mmcv's ``batched_nms`` evaluates the name of
+its operator, data sets read their classes from a file or an address, and some
+models fetch others. So a config that came with weights is searched for names
+that nobody registered, and what would read, write or fetch when the detector
+is built is refused or taken out.
+"""
+import re
+import sys
+from typing import Any, Dict, FrozenSet, Iterator, Optional, Set, Tuple
+
+import mmengine.registry
+from mmdet import registry as mmdet_registry
+from mmengine.registry import Registry
+from torch import nn
+
+from .errors import TernaryFileError
+
+TRUST = 'load_detector(path, trust_config=True) loads it all the same'
+
+# Keys whose value a registry looks up. Some are names in mmengine's runner
+# only, where other keys of the same name hold words of another kind.
+_TYPES = ('type', 'wrapped', 'runner_type')
+_FUNCTIONS = ('constructor', 'collate_fn', 'worker_init_fn', 'check_fn',
+              'auto_wrap_policy', 'param_init_fn', 'policy')
+_SCOPES = ('_scope_', 'default_scope')
+
+# What is built to detect, and the kinds of registries that build it.
+_MODEL = frozenset(('model', 'task util', 'weight initializer'))
+_DATA = frozenset(('dataset', 'transform', 'data sampler', 'function'))
+_BUILT: Dict[str, FrozenSet[str]] = dict(
+    model=_MODEL,
+    tta_model=_MODEL,
+    data_preprocessor=_MODEL,
+    visualizer=frozenset(('visualizer', 'vis_backend')),
+    test_dataloader=_DATA,
+    test_pipeline=_DATA,
+    tta_pipeline=_DATA)
+# The runner builds what these end in, and the rest of its arguments. All
+# other names of a config are variables that the config itself has used.
+_RUN = re.compile(r'.*(_dataloader|_evaluator|_cfg|_hooks)|optim_wrapper|'
+                  'param_scheduler|log_processor|strategy|runner_type|'
+                  'default_scope')
+
+# Types that mmcv and mmdet tell apart without a registry.
+_WORDS = frozenset(
+    ('nms', 'soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri', 'dilation',
+     'offset', 'conv', 'last_conv', 'interpolation_conv', 'worker_init_fn'))
+# Albu finds the types below it in albumentations.
+_ALBU = '(Albu)'
+# These fetch or read a model of their own when they are built.
+_FETCHING = frozenset(('BertModel', 'ATSSVLFusionHead', 'Detectron2Wrapper',
+                       'AppearanceFreeLink', 'RandomSamplingNegPos'))
+_FILES = frozenset(('teacher_config', 'teacher_ckpt', 'lang_model_name',
+                    'tokenizer_name', 'label_map_file', 'rfstructure_file'))
+# Data sets of mmdet that read nothing before their data are asked for.
+_LAZY_DATASETS = frozenset(
+    ('BaseDetDataset', 'CityscapesDataset', 'CocoDataset',
+     'DeepFashionDataset', 'LVISDataset', 'LVISV05Dataset', 'LVISV1Dataset',
+     'Objects365V1Dataset', 'Objects365V2Dataset', 'VOCDataset',
+     'WIDERFaceDataset', 'XMLDataset', 'iSAIDDataset'))
+
+
+def refuse_strange(config: Dict[str, Any]) -> None:
+    """Refuse what could run a command or open a file.
+
+    Args:
+        config (dict): After :func:`detach`.
+
+    Raises:
+        TernaryFileError: If it names what no registry of mmengine, mmcv,
+            mmdet, mmtern or of a package imported before holds, wants
+            something imported that is not, or would open a file or an address
+            when a detector is built from it.
+    """
+    _refuse_imports(config.get('custom_imports'))
+    for name, value in config.items():
+        kinds = _BUILT.get(name)
+        for where, key, child in _walk({name: value}):
+            built = kinds is not None or (_RUN.fullmatch(name) is not None
+                                          and _ALBU not in where)
+            _refuse_name(where, key, child, kinds, built)
+            if kinds is not None:
+                _refuse_opening(where, key, child, kinds is _MODEL)
+
+
+def _walk(node: Any, where: str = '') -> Iterator[Tuple[str, Any, Any]]:
+    """Place, key and value of all that a config holds; items of lists have
+    the list's key."""
+    if isinstance(node, dict):
+        if str(node.get('type')).rpartition('.')[2] == 'Albu':
+            where += _ALBU
+        for key, child in node.items():
+            place = f'{where}.{key}' if where else str(key)
+            yield place, key, child
+            yield from _walk(child, place)
+    elif isinstance(node, (list, tuple, set)):
+        for child in node:
+            if not isinstance(child, (dict, list, tuple, set)):
+                yield where, where.rpartition('.')[2], child
+            yield from _walk(child, where)
+
+
+def _refuse(where: str, value: Any, reason: str) -> None:
+    raise TernaryFileError(f'its config has {repr(value)[:80]} as '
+                           f'{where[-80:]}, {reason}; {TRUST}')
+
+
+def _refuse_imports(custom_imports: Any) -> None:
+    if custom_imports is None:
+        return
+    names = custom_imports
+    if isinstance(names, dict):
+        names = names.get('imports') or []
+    names = [names] if isinstance(names, str) else names
+    for name in names:
+        # Imported already, it runs nothing any more.
+        if not isinstance(name, str) or name not in sys.modules:
+            _refuse('custom_imports', name,
+                    'which is not imported; import it first')
+
+
+def _refuse_name(where: str, key: Any, value: Any,
+                 kinds: Optional[FrozenSet[str]], built: bool) -> None:
+    if key in _SCOPES and value is not None:
+        if value not in _scopes():
+            _refuse(where, value, 'which is the scope of no registry here')
+    if key in _FUNCTIONS and isinstance(value, str):
+        if ('.' in value or key == 'collate_fn') and not _registered(value):
+            _refuse(where, value, 'which is not registered')
+    if key not in _TYPES or value is None:
+        return
+    if not isinstance(value, str):
+        # A variable of the name ``type``, or of parts by type.
+        if built and not isinstance(value, (dict, list, tuple)):
+            _refuse(where, value, 'which is no name')
+        return
+    if not built and value.isidentifier():
+        return
+    if value not in _WORDS and not _registered(value, kinds):
+        _refuse(where, value,
+                'which is not registered; import what registers it first')
+
+
+def _refuse_opening(where: str, key: Any, value: Any, model: bool) -> None:
+    if key in _TYPES and isinstance(value, str):
+        if value.rpartition('.')[2] in _FETCHING:
+            _refuse(where, value, 'which reads or fetches other files')
+    elif key in _FILES and value is not None:
+        _refuse(where, value, 'which names a file')
+    elif key == 'warp_mode' and isinstance(value, str):
+        # mmdet evaluates it.
+        if not re.fullmatch(r'cv2\.MOTION_[A-Z]+', value):
+            _refuse(where, value, 'which is no motion model of cv2')
+    elif model and isinstance(value, str) and (re.search(r'[/\\]', value)
+                                               or value.startswith('~')):
+        _refuse(where, value, 'which looks like a file or an address')
+
+
+def _registries() -> Iterator[Registry]:
+    waiting = [
+        value for value in vars(mmengine.registry).values()
+        if isinstance(value, Registry)
+    ]
+    while waiting:
+        registry = waiting.pop()
+        waiting.extend(registry.children.values())
+        yield registry
+
+
+def _scopes() -> Set[str]:
+    # mmcv and mmtern have no registries of their own; mmengine falls back to
+    # the one that is asked.
+    return {registry.scope for registry in _registries()} | {'mmcv', 'mmtern'}
+
+
+def _registered(name: str, kinds: Optional[FrozenSet[str]] = None) -> bool:
+    if _found(name, kinds):
+        return True
+    # mmdet registers its parts when they are first asked for.
+    for value in vars(mmdet_registry).values():
+        if isinstance(value, Registry):
+            value.import_from_location()
+    return _found(name, kinds)
+
+
+def _found(name: str, kinds: Optional[FrozenSet[str]]) -> bool:
+    scope, _, rest = name.partition('.')
+    target = _imported(name)
+    for registry in _registries():
+        if kinds is not None and registry.name not in kinds:
+            continue
+        parts = registry.module_dict
+        if name in parts or scope == registry.scope and rest in parts:
+            return True
+        # As written by configs that import their types.
+        if target is not None and any(target is part
+                                      for part in parts.values()):
+            return True
+    return (kinds is None or kinds is _MODEL) and _is_pooling(name)
+
+
+def _is_pooling(name: str) -> bool:
+    """RoI extractors look theirs up in mmcv.ops."""
+    # Compiled, and of no use to training a model without RoIs.
+    from mmcv import ops
+    found = getattr(ops, name, None) if name in ops.__all__ else None
+    return isinstance(found, type) and issubclass(found, nn.Module)
+
+
+def _imported(name: str) -> Any:
+    """The object of a dotted name, if its module has been imported."""
+    module, _, attribute = name.rpartition('.')
+    return vars(
+        sys.modules[module]).get(attribute) if module in sys.modules else None
+
+
+def detach(config: Dict[str, Any], classes: Tuple[str, ...]) -> None:
+    """Take out of a config, in place, what reads and writes and is not needed
+    to detect.
+
+    These are pretrained checkpoints, which the file's weights replace, file
+    backends of the test pipelines and backends of the visualizer. A test data
+    set that would read files when it is built is replaced by an empty one with
+    its pipeline.
+
+    Args:
+        config (dict): Values of a config.
+        classes (tuple): Names for the empty data set.
+    """
+    forget_pretrained(config)
+    for name in ('test_dataloader', 'test_pipeline', 'tta_pipeline'):
+        _forget_backends(config.get(name))
+    loader = config.get('test_dataloader')
+    if isinstance(loader, dict) and 'dataset' in loader:
+        if not _reads_nothing(loader['dataset']):
+            loader['dataset'] = dict(
+                type='mmdet.BaseDetDataset',
+                metainfo=dict(classes=tuple(classes)),
+                pipeline=_pipeline(loader['dataset']),
+                test_mode=True,
+                lazy_init=True)
+    visualizer = config.get('visualizer')
+    if isinstance(visualizer, dict):
+        visualizer.pop('save_dir', None)
+        visualizer['vis_backends'] = [dict(type='mmengine.LocalVisBackend')]
+
+
+def forget_pretrained(node: Any) -> None:
+    """Take every pretrained checkpoint out of a config, in place."""
+    if isinstance(node, (list, tuple, set)):
+        for child in node:
+            forget_pretrained(child)
+    elif isinstance(node, dict):
+        node.pop('pretrained', None)
+        if any(key == 'checkpoint' or value == 'Pretrained'
+               for _, key, value in _walk(node.get('init_cfg'))):
+            node['init_cfg'] = None
+        for child in node.values():
+            forget_pretrained(child)
+
+
+def _forget_backends(node: Any) -> None:
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            _forget_backends(child)
+    elif isinstance(node, dict):
+        for key in ('backend_args', 'file_client_args'):
+            if node.get(key) is not None:
+                node[key] = None
+        for child in node.values():
+            _forget_backends(child)
+
+
+def _reads_nothing(dataset: Any) -> bool:
+    if not isinstance(dataset,
+                      dict) or dataset.get('_scope_') not in (None, 'mmdet'):
+        return False
+    scope, _, name = str(dataset.get('type')).rpartition('.')
+    # mmengine reads a text among the metainfo as the name of a list.
+    metainfo = dataset.get('metainfo') or {}
+    places = {k: v for k, v in dataset.items() if k != 'pipeline'}
+    if any('://' in str(value) for value in places.values()):
+        return False
+    return scope in ('', 'mmdet') and name in _LAZY_DATASETS and isinstance(
+        metainfo, dict) and not any(
+            isinstance(value, str) for value in metainfo.values())
+
+
+def _pipeline(dataset: Any) -> Any:
+    """The pipeline that inference takes from a data set and its wrappers."""
+    while isinstance(dataset, dict) and 'pipeline' not in dataset:
+        dataset = dataset.get('dataset') or next(
+            iter(dataset.get('datasets') or []), None)
+    return dataset['pipeline'] if isinstance(dataset, dict) else []
