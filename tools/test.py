@@ -1,7 +1,6 @@
 """Test a detector with its config's metrics; arguments as in mmdet's
 test.py."""
 import argparse
-import logging
 import os.path as osp
 import tempfile
 from copy import deepcopy
@@ -127,13 +126,11 @@ def test(args: argparse.Namespace) -> None:
     if args.tta:
         use_test_time_augmentation(cfg)
     # Environment and config, some 400 lines, are in the training's log.
-    logging.disable(logging.INFO)
-    try:
-        runner = (
-            RUNNERS.build(cfg)
-            if 'runner_type' in cfg else Runner.from_cfg(cfg))
-    finally:
-        logging.disable(logging.NOTSET)
+    level, cfg.log_level = cfg.get('log_level', 'INFO'), 'WARNING'
+    runner = (
+        RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
+    for logger in (runner.logger, *runner.logger.handlers):
+        logger.setLevel(level)
     model = getattr(runner.model, 'module', runner.model)
     provenance.check_fit(model, checkpoint, args.checkpoint)
     # A float model, too, must not run on a part of another one's file.

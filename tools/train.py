@@ -91,7 +91,8 @@ def train(args: argparse.Namespace) -> None:
     require_data(cfg, 'train_dataloader', 'val_dataloader')
     require_load_from(cfg.get('load_from'), args.config)
     import_quietly('mmdet.datasets', 'mmdet.evaluation')
-    found = remarks(cfg, require_model(cfg, args.config), args.config)
+    model = require_model(cfg, args.config, training=True)
+    found = remarks(cfg, model, args.config)
     use_gloo_on_cpu(cfg)
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))

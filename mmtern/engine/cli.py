@@ -11,23 +11,25 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from contextlib import contextmanager, redirect_stdout
 from glob import escape, glob
 from importlib import import_module
-from typing import Iterator, List, NoReturn, Optional
+from typing import Any, Iterator, List, NoReturn, Optional
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, DictAction
-from mmengine.registry import HOOKS, init_default_scope
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import HOOKS, OPTIMIZERS, Registry, init_default_scope
 from mmengine.utils import import_modules_from_strings
 
 from .data import DATA_SECTION, check_data
-from .mistakes import did_you_mean, sentence_for
+from .mistakes import did_you_mean, registered_names, sentence_for
 from .resume import latest_whole_checkpoint
 
 __all__ = [
     'DATA_SECTION', 'Parser', 'add_common_arguments', 'add_config_options',
-    'fail', 'import_quietly', 'load_config', 'mistakes_told', 'require_data',
-    'require_file', 'require_keys', 'require_load_from', 'require_model',
-    'use_amp', 'warn'
+    'fail', 'import_quietly', 'load_config', 'mistakes_told',
+    'only_warnings_logged', 'require_data', 'require_file', 'require_keys',
+    'require_load_from', 'require_model', 'use_amp', 'warn'
 ]
 
 # What mmdet says about optional packages as it is imported.
@@ -138,6 +140,18 @@ def import_quietly(*modules: str) -> None:
             print(line)
 
 
+@contextmanager
+def only_warnings_logged() -> Iterator[None]:
+    """Keep what mmengine's current logger says below a warning to itself."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def load_config(args: Namespace) -> Config:
     """Read the config and merge the command line into it.
 
@@ -196,30 +210,54 @@ def require_keys(cfg: Config, config: str, *keys: str) -> None:
              'folders is a part of one, name the config that inherits it')
 
 
-def require_model(cfg: Config, config: str) -> torch.nn.Module:
-    """Build the config's model and the hooks of ours, for their mistakes to
-    be told before a runner fills the screen.
+def require_model(cfg: Config,
+                  config: str,
+                  training: bool = False) -> torch.nn.Module:
+    """Build the config's model, and for a training its optimizer and our
+    hooks, for their mistakes to be told before a runner fills the screen.
 
     Returns:
         nn.Module: The model, with weights as constructed.
     """
-    imports = cfg.get('custom_imports')
     # The runner builds it again and logs about it then.
-    logging.disable(logging.INFO)
-    try:
-        with mistakes_told(config):
-            if imports:
-                import_modules_from_strings(**imports)
-            init_default_scope(cfg.get('default_scope') or 'mmdet')
-            model = MODELS.build(cfg.model)
-            hooks = list(cfg.get('custom_hooks') or [])
-            hooks += list((cfg.get('default_hooks') or {}).values())
-            for hook in hooks:
-                if str((hook or {}).get('type')).startswith('Ternary'):
-                    HOOKS.build(hook)
-    finally:
-        logging.disable(logging.NOTSET)
+    with mistakes_told(config), only_warnings_logged():
+        if cfg.get('custom_imports'):
+            import_modules_from_strings(**cfg.custom_imports)
+        init_default_scope(cfg.get('default_scope') or 'mmdet')
+        model = MODELS.build(cfg.model)
+        if training:
+            _check_hooks(cfg)
+            _check_optimizer(cfg, model)
     return model
+
+
+def _check_hooks(cfg: Config) -> None:
+    hooks = list(cfg.get('custom_hooks') or [])
+    hooks += (cfg.get('default_hooks') or {}).values()
+    for hook in hooks:
+        kind = hook.get('type') if isinstance(hook, dict) else None
+        _check_registered(HOOKS, kind)
+        if isinstance(kind, str) and kind.startswith('Ternary'):
+            HOOKS.build(hook)
+
+
+def _check_optimizer(cfg: Config, model: torch.nn.Module) -> None:
+    if 'constructor' in cfg.optim_wrapper:
+        return  # one of several optimizers, or the user's own
+    optimizer = cfg.optim_wrapper.get('optimizer')
+    if not isinstance(optimizer, dict):
+        raise ValueError('optim_wrapper needs optimizer=dict(type=...), but '
+                         f'got {optimizer!r}')
+    _check_registered(OPTIMIZERS, optimizer.get('type'))
+    build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def _check_registered(registry: Registry, kind: Any) -> None:
+    with registry.switch_scope_and_registry(None) as found:
+        if isinstance(kind, str) and found.get(kind) is None:
+            raise ValueError(
+                f'the config names {kind!r}, which is no registered '
+                f'{found.name}{did_you_mean(kind, registered_names())}')
 
 
 def use_amp(cfg: Config) -> None:

@@ -59,7 +59,7 @@ def _message(error: BaseException) -> str:
     if unknown:
         name = unknown[1]
         return (f'the config names {name!r}, which is registered nowhere'
-                f'{did_you_mean(name, sorted(_registered()))}')
+                f'{did_you_mean(name, registered_names())}')
     if isinstance(error, KeyError):
         return f'the config lacks {text!r}, or it is unknown there'
     if isinstance(error, AssertionError) and not text:
@@ -68,14 +68,14 @@ def _message(error: BaseException) -> str:
     return text[:600]
 
 
-def _registered() -> Set[str]:
-    """Names in all registries of mmengine and mmdet."""
+def registered_names() -> List[str]:
+    """Names in all registries of mmengine and mmdet, sorted."""
     names: Set[str] = set()
     for module in (mmengine.registry, mmdet.registry):
         for value in vars(module).values():
             if isinstance(value, Registry):
                 names.update(value.module_dict)
-    return names
+    return sorted(names)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
