@@ -2,7 +2,6 @@
 test.py."""
 import argparse
 import os.path as osp
-import tempfile
 from copy import deepcopy
 from typing import Dict, Optional, Sequence
 
@@ -11,14 +10,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
-from mmtern.analysis.expected_sizes import readable
 from mmtern.analysis.measure import read_checkpoint, summarize
+from mmtern.analysis.shipped_size import shipped_size
 from mmtern.engine import provenance
 from mmtern.engine.cli import (Parser, add_common_arguments, fail,
                                import_quietly, load_config, mistakes_told,
                                require_data, require_file, require_keys, warn)
 from mmtern.engine.distributed import leave_process_group
-from mmtern.files import TernaryFileError, refuse_other_files, save_packed
+from mmtern.files import refuse_other_files
+from mmtern.files.sizes import megabytes
 
 # What the last line calls the metrics of mmdet, values in [0, 1].
 SHORT = {
@@ -74,23 +74,6 @@ def use_test_time_augmentation(cfg: Config) -> None:
     dataset.pipeline = pipeline
 
 
-def size_of(model: nn.Module, cfg: Config, checkpoint: str) -> Optional[int]:
-    """Bytes of the file that one would ship: the packed file as
-    tools/export.py writes it by default, or a float model's tensors; None
-    where the model cannot be packed."""
-    if checkpoint.endswith('.safetensors'):
-        return osp.getsize(checkpoint)
-    if not summarize(model):
-        tensors = model.state_dict().values()
-        return sum(t.numel() * t.element_size() for t in tensors)
-    with tempfile.TemporaryDirectory() as folder:
-        path = osp.join(folder, 'packed.safetensors')
-        try:
-            return save_packed(model, cfg, path, {}).file_size
-        except TernaryFileError:
-            return None
-
-
 def summary(metrics: Dict[str, float], model: nn.Module,
             size: Optional[int]) -> str:
     """The test in one line: accuracy, kind of weights, size of the file."""
@@ -106,7 +89,7 @@ def summary(metrics: Dict[str, float], model: nn.Module,
     measured = summarize(model)
     kind = (f'ternary, {100 * measured["zeros"]:.1f} % zeros'
             if measured else 'float')
-    packed = f', {readable(size)}' if size is not None else ''
+    packed = f', {megabytes(size)}' if size is not None else ''
     return f'test {", ".join(known)}; {kind}{packed}'
 
 
@@ -141,7 +124,9 @@ def test(args: argparse.Namespace) -> None:
             DumpDetResults(out_file_path=args.out))
     metrics = runner.test()
     if runner.rank == 0:
-        size = size_of(model.cpu(), plain, args.checkpoint)
+        packed = args.checkpoint.endswith('.safetensors')
+        size = osp.getsize(args.checkpoint) if packed else shipped_size(
+            model.cpu(), plain)
         print(summary(metrics, model, size), flush=True)
         sentence = provenance.warning(plain, checkpoint, args.checkpoint,
                                       args.config)

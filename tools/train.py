@@ -1,6 +1,8 @@
 """Train a detector, float or ternary; arguments as in mmdet's train.py."""
 import argparse
 import logging
+import shlex
+import sys
 from typing import List, Optional, Sequence
 
 from mmengine.config import Config
@@ -100,6 +102,8 @@ def train(args: argparse.Namespace) -> None:
     for handler in runner.logger.handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.addFilter(_unless_paramwise)
+    # For whoever, or whatever, reads the log.
+    runner.logger.info(f'Command: {shlex.join(["python", *sys.argv])}')
     for sentence in found:
         runner.logger.warning(sentence)
     runner.train()
