@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 from mmengine.logging import MMLogger
 from rich.console import Console
 
-from mmtern.engine.cli import Parser, fail, mistakes_told
+from mmtern.engine.cli import Parser, fail, import_quietly, mistakes_told
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -36,6 +36,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     # The models are built once more; their tables are in the training's log.
     MMLogger.get_instance('report', log_level='ERROR')
     try:
+        import_quietly('mmdet.datasets', 'mmdet.evaluation')
         from mmtern.report import write_report
     except ModuleNotFoundError as error:
         if error.name not in ('plotly', 'jinja2'):

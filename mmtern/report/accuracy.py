@@ -31,6 +31,7 @@ def class_figure(findings: List[Findings], classes: List[str]) -> go.Figure:
                     color=COLORS[one.name],
                     pattern=dict(
                         shape=PATTERNS[one.name],
+                        fillmode='overlay',
                         fgcolor='rgba(255,255,255,.55)',
                         size=6)),
                 text=[f'{value:.0f}' for value in values]
@@ -41,7 +42,9 @@ def class_figure(findings: List[Findings], classes: List[str]) -> go.Figure:
     style(figure, 300, 'AP of each class')
     figure.update_layout(
         barmode='group', bargap=0.3, margin=dict(t=70), showlegend=True)
-    figure.update_yaxes(title_text='AP, %', rangemode='tozero')
+    highest = max(
+        np.nan_to_num(one.accuracy.classes).max() for one in findings)
+    figure.update_yaxes(title_text='AP, %', range=[0, 1.15 * highest + 1])
     return figure
 
 

@@ -40,7 +40,7 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
     if end:
         # Not its curve: from scratch it starts high and squeezes the rest.
         _reference(figure, series(run.train, 'loss')[0], end[0], '.2f')
-    for key, color, dash in zip(keys, PARTS, DASHES[1:]):
+    for key, color, dash in zip(keys, PARTS[1:], DASHES[2:]):
         figure.add_trace(
             line(*series(run.train, key), key, color, width=1.3, dash=dash))
     figure.update_yaxes(title_text='loss', rangemode='tozero')
@@ -157,14 +157,13 @@ def precision_figure(run: WorkDir, twin: Optional[WorkDir],
         figure.add_trace(
             _precision_line([offset + step for step in steps], values,
                             'ternary', TERNARY, 'solid'))
-    figure.update_yaxes(
-        title_text=f'{metric or twin_metric}, %', rangemode='tozero')
+    figure.update_yaxes(title_text='AP, %', rangemode='tozero')
     figure.update_xaxes(
         title_text='epoch, float training included'
         if offset else 'epoch of its own training',
         rangemode='tozero')
-    style(figure, 300)
-    figure.update_layout(legend=dict(y=1.03))
+    style(figure, 300, f'{metric or twin_metric} in validation')
+    figure.update_layout(margin=dict(t=70))
     if offset:
         figure.add_vline(
             x=offset,

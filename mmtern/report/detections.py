@@ -8,7 +8,8 @@ from typing import List
 import cv2
 import numpy as np
 
-from .evaluation import Boxes, Findings, TestSet, by_difference, counts, match
+from .evaluation import (Boxes, Findings, GroundTruth, by_difference, counts,
+                         match)
 from .theme import CLASSES
 
 LONGEST_SIDE = 440  # pixels on the page
@@ -45,7 +46,7 @@ class Picture:
     panels: List[Panel]
 
 
-def draw_pictures(tests: TestSet, findings: List[Findings],
+def draw_pictures(tests: GroundTruth, findings: List[Findings],
                   count: int) -> List[Picture]:
     """The images on which the detectors differ most."""
     chosen = by_difference(findings, tests)[:count]
@@ -57,7 +58,8 @@ def class_color(index: int) -> str:
     return CLASSES[index % len(CLASSES)]
 
 
-def _picture(tests: TestSet, findings: List[Findings], index: int) -> Picture:
+def _picture(tests: GroundTruth, findings: List[Findings],
+             index: int) -> Picture:
     path, truth = tests.paths[index], tests.truth[index]
     image = cv2.imread(path)
     if image is None:

@@ -42,7 +42,7 @@ class Boxes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TestSet:
+class GroundTruth:
     """Images of a test set with their objects.
 
     Attributes:
@@ -94,7 +94,7 @@ class Findings:
     milliseconds: float
 
 
-def read_test_set(cfg: Config, most: int) -> TestSet:
+def read_test_set(cfg: Config, most: int) -> GroundTruth:
     """Evenly spaced images of a config's test set.
 
     Args:
@@ -111,8 +111,8 @@ def read_test_set(cfg: Config, most: int) -> TestSet:
     chosen = np.linspace(0, len(dataset) - 1, min(most, len(dataset)))
     items = [dataset.get_data_info(int(i)) for i in chosen]
     sides = [[_objects(item, flag) for item in items] for flag in (0, 1)]
-    return TestSet([item['img_path'] for item in items], *sides,
-                   list(dataset.metainfo['classes']), len(dataset))
+    return GroundTruth([item['img_path'] for item in items], *sides,
+                       list(dataset.metainfo['classes']), len(dataset))
 
 
 def _objects(item: Dict[str, Any], ignored: int) -> Boxes:
@@ -126,7 +126,7 @@ def _objects(item: Dict[str, Any], ignored: int) -> Boxes:
 
 
 def run_detector(name: str, cfg: Config, checkpoint: str,
-                 tests: TestSet) -> Findings:
+                 tests: GroundTruth) -> Findings:
     """Run a detector on the images, one by one, on the CPU."""
     model = init_detector(cfg.copy(), checkpoint, device='cpu')
     found, times = [], []
@@ -146,7 +146,7 @@ def run_detector(name: str, cfg: Config, checkpoint: str,
                     float(np.median(times)))
 
 
-def measure_accuracy(tests: TestSet, found: List[Boxes]) -> Accuracy:
+def measure_accuracy(tests: GroundTruth, found: List[Boxes]) -> Accuracy:
     """Compare detections with the ground truth."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _as_coco(tests)
@@ -179,7 +179,7 @@ def measure_accuracy(tests: TestSet, found: List[Boxes]) -> Accuracy:
     return Accuracy(ap, ap50, classes, curve, confusion_matrix(tests, found))
 
 
-def _as_coco(tests: TestSet) -> COCO:
+def _as_coco(tests: GroundTruth) -> COCO:
     annotations = []
     for index, sides in enumerate(zip(tests.truth, tests.ignored)):
         for crowd, boxes in enumerate(sides):
@@ -252,7 +252,7 @@ def match(truth: Boxes, found: Boxes, by_class: bool = True) -> np.ndarray:
     return taken
 
 
-def confusion_matrix(tests: TestSet, found: List[Boxes]) -> np.ndarray:
+def confusion_matrix(tests: GroundTruth, found: List[Boxes]) -> np.ndarray:
     """Objects by class (row) and by what was found there (column); the last
     row and column stand for nothing."""
     count = len(tests.classes)
@@ -271,7 +271,7 @@ def confusion_matrix(tests: TestSet, found: List[Boxes]) -> np.ndarray:
     return matrix
 
 
-def by_difference(findings: List[Findings], tests: TestSet) -> List[int]:
+def by_difference(findings: List[Findings], tests: GroundTruth) -> List[int]:
     """Indices of the images, those first where the detectors differ most;
     of a single detector, those with most objects first."""
     if len(findings) < 2:

@@ -11,7 +11,7 @@ from ..engine.data import check_data
 from ..files.sizes import megabytes
 from . import accuracy, curves
 from .detections import class_color, draw_pictures
-from .evaluation import (IOU, SCORE, Findings, TestSet, read_test_set,
+from .evaluation import (IOU, SCORE, Findings, GroundTruth, read_test_set,
                          run_detector)
 from .histograms import Stages
 from .sections import Section
@@ -28,7 +28,7 @@ class Tested:
             one.
         missing: Why something was not run.
     """
-    tests: Optional[TestSet]
+    tests: Optional[GroundTruth]
     findings: List[Findings]
     missing: List[str]
 
@@ -240,7 +240,8 @@ def tiles(run: WorkDir, twin: Optional[WorkDir], tested: Tested, offset: float,
         found.append(('zeros', f'{zeros:.0%}', 'of the ternary weights'))
     if run.seconds:
         minutes = run.seconds / 60
-        told = f'{minutes / 60:.1f} h' if minutes > 90 else f'{minutes:.1f} min'
+        long = minutes > 90
+        told = f'{minutes / 60:.1f} h' if long else f'{minutes:.1f} min'
         found.append(('training', told, 'steps of the ternary run'))
     measured = tested.of('ternary')
     if measured:

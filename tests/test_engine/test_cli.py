@@ -101,8 +101,8 @@ MISTAKES = {
     'train tern.py --resume gone.pth':
     "--resume 'gone.pth' does not exist",
     'train tern.py --cfg-options load_from=work_dirs/float/x.pth':
-    "load_from 'work_dirs/float/x.pth' does not exist; \"python tools/train.py "
-    'float.py" makes it',
+    "load_from 'work_dirs/float/x.pth' does not exist; \"python "
+    'tools/train.py float.py" makes it',
     'train tern.py --cfg-options model.backbone.depth':
     "--cfg-options takes key=value, but got 'model.backbone.depth'",
     'train tern.py --cfg-options modell.backbone.depth=18':
