@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .evaluation import IOU, RECALLS, SCORE, Findings
-from .theme import FLOAT, TERNARY, line, style
+from ..analysis.evaluation import IOU, RECALLS, SCORE, Findings
+from .theme import CELL, FLOAT, INK, TERNARY, line, style
 
 COLORS = dict(float=FLOAT, ternary=TERNARY)
 PATTERNS = dict(float='/', ternary='')
@@ -90,7 +90,8 @@ def confusion_figure(findings: List[Findings],
                 texttemplate='%{text}' if numbers else None,
                 zmin=0,
                 zmax=1,
-                colorscale=[[0, 'rgba(0,114,178,.06)'], [1, '#0072b2']],
+                colorscale=[[0, 'rgba(0,114,178,.06)'], [1, CELL]],
+                textfont=dict(color=INK),
                 showscale=False,
                 xgap=1,
                 ygap=1,
@@ -102,7 +103,7 @@ def confusion_figure(findings: List[Findings],
           300 if len(classes) <= 8 else min(160 + 16 * len(classes), 900))
     figure.update_layout(
         margin=dict(l=80, t=44, b=60), hovermode='closest', showlegend=False)
-    figure.update_yaxes(autorange='reversed', ticks='')
+    figure.update_yaxes(autorange='reversed', ticks='', showgrid=False)
     figure.update_xaxes(ticks='', showline=False, tickangle=-35)
     return figure
 

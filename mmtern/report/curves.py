@@ -8,6 +8,8 @@ from plotly.subplots import make_subplots
 from .theme import APPROACH, DASHES, FLOAT, MUTED, PARTS, TERNARY, line, style
 from .work_dir import Rows, WorkDir, without_repeats
 
+# Steps and values.
+Curve = Tuple[List[float], List[float]]
 # Title and format of values.
 STATISTICS = {
     'cosine': ('Mean cos(w, t)', '.3~f'),
@@ -133,36 +135,29 @@ def statistics_figures(run: WorkDir, parts: Dict[str, str],
     return figures
 
 
-def precision_figure(run: WorkDir, twin: Optional[WorkDir],
+def precision_figure(curves: Dict[str, Curve], metric: str,
                      offset: float) -> Optional[go.Figure]:
-    """Validation AP of the run and its float twin over all epochs that went
-    into each; None if there are too few values for a curve.
+    """Validation AP over all epochs that went into each detector; None if
+    there are too few values for a curve.
 
     Args:
-        run (WorkDir): The ternary training.
-        twin (WorkDir, optional): The float one.
+        curves (dict): Epochs and values in percent of 'float' and 'ternary'.
+        metric (str): Its name.
         offset (float): Epochs of float training in the checkpoint that the
             ternary training started from.
     """
-    figure = go.Figure()
-    metric, steps, values = run.average_precision()
-    twin_metric, twin_steps, twin_values = (
-        twin.average_precision() if twin is not None else ('', [], []))
-    if max(len(values), len(twin_values)) < 3:
+    if max((len(steps) for steps, _ in curves.values()), default=0) < 3:
         return None
-    if twin_values:
-        figure.add_trace(
-            _precision_line(twin_steps, twin_values, 'float', FLOAT, 'dash'))
-    if values:
-        figure.add_trace(
-            _precision_line([offset + step for step in steps], values,
-                            'ternary', TERNARY, 'solid'))
+    figure = go.Figure()
+    for name, (steps, values) in curves.items():
+        if values:
+            figure.add_trace(_precision_line(steps, values, name))
     figure.update_yaxes(title_text='AP, %', rangemode='tozero')
     figure.update_xaxes(
         title_text='epoch, float training included'
         if offset else 'epoch of its own training',
         rangemode='tozero')
-    style(figure, 300, f'{metric or twin_metric} in validation')
+    style(figure, 300, f'{metric} in validation')
     figure.update_layout(margin=dict(t=70))
     if offset:
         figure.add_vline(
@@ -174,16 +169,16 @@ def precision_figure(run: WorkDir, twin: Optional[WorkDir],
     return figure
 
 
-def _precision_line(steps: list, values: list, name: str, color: str,
-                    dash: str) -> go.Scatter:
+def _precision_line(steps: list, values: list, name: str) -> go.Scatter:
+    ternary = name == 'ternary'
     return line(
         steps,
         values,
         name,
-        color,
-        dash=dash,
+        TERNARY if ternary else FLOAT,
+        dash='solid' if ternary else 'dash',
         mode='lines+markers',
-        marker=dict(size=8, symbol='circle' if dash == 'solid' else 'square'),
+        marker=dict(size=8, symbol='circle' if ternary else 'square'),
         hovertemplate='%{y:.1f}')
 
 

@@ -8,8 +8,8 @@ from typing import List
 import cv2
 import numpy as np
 
-from .evaluation import (Boxes, Findings, GroundTruth, by_difference, counts,
-                         match)
+from ..analysis.evaluation import (Boxes, Findings, GroundTruth, by_difference,
+                                   counts, match)
 from .theme import CLASSES
 
 LONGEST_SIDE = 440  # pixels on the page

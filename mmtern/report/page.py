@@ -52,10 +52,9 @@ def write_report(work_dir: str,
     if run.last_checkpoint:
         meta = read_checkpoint(run.last_checkpoint)['meta']
     phases = find_phases(run, meta)
-    offset = results.start_epochs(run)
     tested = results.test_detectors(run, twin, test_images if images else 0)
     first = [
-        results.precision_section(run, twin, tested, offset),
+        results.precision_section(run, twin, tested),
         results.detection_section(tested, images)
     ]
     details = curve_sections(run, twin, phases)
@@ -80,7 +79,7 @@ def write_report(work_dir: str,
         title=run.name,
         work_dir=osp.basename(osp.abspath(run.path)),
         phases=phases.sentence,
-        tiles=results.tiles(run, twin, tested, offset, stages, sizes),
+        tiles=results.tiles(run, twin, tested, stages, sizes),
         first=first,
         details=details,
         commands=results.next_commands(run))

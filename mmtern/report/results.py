@@ -1,8 +1,10 @@
 """What comes first on the page: accuracy, pictures, sizes."""
 import os.path as osp
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
+from ..analysis.evaluation import (IOU, SCORE, Findings, GroundTruth,
+                                   read_ground_truth, run_detector)
 from ..analysis.measure import average, read_checkpoint
 from ..analysis.plan import TernaryPlan
 from ..analysis.shipped_size import float_size, shipped_size
@@ -11,8 +13,6 @@ from ..engine.data import check_data
 from ..files.sizes import megabytes
 from . import accuracy, curves
 from .detections import class_color, draw_pictures
-from .evaluation import (IOU, SCORE, Findings, GroundTruth, read_test_set,
-                         run_detector)
 from .histograms import Stages
 from .sections import Section
 from .work_dir import WorkDir
@@ -63,7 +63,7 @@ def test_detectors(run: WorkDir, twin: Optional[WorkDir], most: int) -> Tested:
         return Tested(None, [], missing)
     try:
         check_data(run.config, 'test_dataloader')
-        tests = read_test_set(run.config, most)
+        tests = read_ground_truth(run.config, most)
         findings = [run_detector(*one, tests) for one in detectors]
     except (OSError, ValueError) as error:
         # The data set lies elsewhere: the rest of the page still stands.
@@ -84,19 +84,53 @@ def start_epochs(run: WorkDir) -> float:
     return meta.get('epoch') or 0
 
 
-def precision_section(run: WorkDir, twin: Optional[WorkDir], tested: Tested,
-                      offset: float) -> Section:
+def precision_curves(run: WorkDir,
+                     twin: Optional[WorkDir]) -> Dict[str, curves.Curve]:
+    """Validation AP over all epochs that went into each detector; a float
+    twin that goes on from another float run has that run's before its
+    own."""
+    found = {}
+    for name, source in (('float', twin), ('ternary', run)):
+        if source is None:
+            continue
+        before = start_epochs(source)
+        _, steps, values = source.average_precision()
+        steps = [before + step for step in steps]
+        if name == 'float' and before:
+            earlier = _run_of(source.start_checkpoint)
+            if earlier is not None:
+                _, old_steps, old_values = earlier.average_precision()
+                steps, values = old_steps + steps, old_values + values
+        found[name] = (steps, values)
+    return found
+
+
+def _run_of(checkpoint: str) -> Optional[WorkDir]:
+    """The run whose work directory holds a checkpoint."""
+    try:
+        return WorkDir(osp.dirname(checkpoint) or '.')
+    except ValueError:
+        return None
+
+
+def precision_section(run: WorkDir, twin: Optional[WorkDir],
+                      tested: Tested) -> Section:
     """AP over training, by class, over recall, and confusions."""
     section = Section('precision', 'Average precision', '')
+    offset = start_epochs(run)
+    found = precision_curves(run, twin)
+    metric = run.average_precision()[0] or 'AP'
     words = ['Validation measures ternary weights from the first epoch on.']
     if offset:
         words.append(f'The ternary training started from {offset:g} epochs '
                      'of float training, which its curve continues.')
-    figure = curves.precision_figure(run, twin, offset)
+    figure = curves.precision_figure(found, metric, offset)
     section.add('ap', figure, None)
     if figure is None:
         # Too few points for a curve.
-        rows = _validations(run, twin, offset)
+        rows = [(name, f'{step:g}', f'{value:.1f}')
+                for name, curve in found.items()
+                for step, value in zip(*curve)]
         if rows:
             section.data['validations'] = rows
         else:
@@ -120,17 +154,6 @@ def precision_section(run: WorkDir, twin: Optional[WorkDir], tested: Tested,
         })
     section.text = ' '.join(words)
     return section
-
-
-def _validations(run: WorkDir, twin: Optional[WorkDir],
-                 offset: float) -> List[Tuple[str, str, str]]:
-    rows = []
-    for name, source, before in (('float', twin, 0), ('ternary', run, offset)):
-        if source is not None:
-            _, steps, values = source.average_precision()
-            rows += [(name, f'{before + step:g}', f'{value:.1f}')
-                     for step, value in zip(steps, values)]
-    return rows
 
 
 def detection_section(tested: Tested, count: int) -> Section:
@@ -203,14 +226,15 @@ def size_section(sizes: List[Size], tested: Tested) -> Section:
     return section
 
 
-def tiles(run: WorkDir, twin: Optional[WorkDir], tested: Tested, offset: float,
+def tiles(run: WorkDir, twin: Optional[WorkDir], tested: Tested,
           stages: Stages, sizes: List[Size]) -> List[Tuple[str, str, str]]:
     """The page's first numbers: name, value, note."""
     found: List[Tuple[str, str, str]] = []
     values = {}
-    for name, source, before in (('ternary', run, offset), ('float', twin, 0)):
+    for name, source in (('ternary', run), ('float', twin)):
         if source is None:
             continue
+        before = start_epochs(source)
         _, steps, validated = source.average_precision()
         measured = tested.of(name)
         if measured is None and not validated:

@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 INK, MUTED, GRID = '#1f2933', '#5b6672', '#e1e6ec'
 BLUE, SKY, VERMILION = '#0072b2', '#56b4e9', '#d55e00'
 ORANGE, GREEN, PURPLE, YELLOW = '#e69f00', '#009e73', '#cc79a7', '#f0e442'
+# Of a full cell, under dark letters, or light ones on a dark page.
+CELL = '#7cb9dd'
 FLOAT, TERNARY = BLUE, VERMILION
 APPROACH = ORANGE
 STAGES = {
@@ -25,6 +27,7 @@ DARK = {
     GRID: '#333d48',
     BLUE: '#4aa3dd',
     VERMILION: '#f0803c',
+    CELL: '#1d638f',
     '#ffffff': '#171c22',
 }
 FONT = ('Inter, "Helvetica Neue", "Segoe UI", Roboto, "DejaVu Sans", Arial, '

@@ -78,7 +78,8 @@ def write_work_dirs(root: Path, data_root: Path) -> tuple:
                                                            [SWITCH, EPOCHS])):
         path.mkdir()
         cfg = small_config(source)
-        cfg.load_from = str(twin / f'epoch_{EPOCHS}.pth')
+        cfg.load_from = (
+            str(twin / f'epoch_{EPOCHS}.pth') if path == ternary else None)
         cfg.test_dataloader.dataset.update(
             data_root=str(data_root),
             ann_file='all.json',

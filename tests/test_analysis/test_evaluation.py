@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
 
-pytest.importorskip('plotly')
-pytest.importorskip('jinja2')
-
-from mmtern.report.evaluation import (Boxes, GroundTruth, by_difference,
-                                      confusion_matrix, counts, match,
-                                      measure_accuracy, overlaps)
+from mmtern.analysis.evaluation import (Boxes, GroundTruth, by_difference,
+                                        confusion_matrix, counts, match,
+                                        measure_accuracy, overlaps)
 
 
 class Found:

@@ -94,7 +94,7 @@ class Findings:
     milliseconds: float
 
 
-def read_test_set(cfg: Config, most: int) -> GroundTruth:
+def read_ground_truth(cfg: Config, most: int) -> GroundTruth:
     """Evenly spaced images of a config's test set.
 
     Args:
