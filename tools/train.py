@@ -93,8 +93,9 @@ def train(args: argparse.Namespace) -> None:
     require_data(cfg, 'train_dataloader', 'val_dataloader')
     require_load_from(cfg.get('load_from'), args.config)
     import_quietly('mmdet.datasets', 'mmdet.evaluation')
-    model = require_model(cfg, args.config, training=True)
-    found = remarks(cfg, model, args.config)
+    # The model goes again before the runner builds its own.
+    found = remarks(cfg, require_model(cfg, args.config, training=True),
+                    args.config)
     use_gloo_on_cpu(cfg)
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))

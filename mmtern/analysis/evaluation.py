@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 from rich.progress import track
+from torch import nn
 
 # A detection counts as right at this overlap with an object of its class,
 # and is shown from this score on.
@@ -94,20 +95,24 @@ class Findings:
     milliseconds: float
 
 
-def read_ground_truth(cfg: Config, most: int) -> GroundTruth:
-    """Evenly spaced images of a config's test set.
+def read_ground_truth(cfg: Config,
+                      most: int,
+                      loader: str = 'test_dataloader') -> GroundTruth:
+    """Evenly spaced images of a config's test set, with their objects.
 
     Args:
-        cfg (Config): With ``test_dataloader``.
+        cfg (Config): With the dataloader.
         most (int): Images to take at most.
+        loader (str): Which dataloader's data set. Defaults to
+            'test_dataloader'.
 
     Raises:
         ValueError: If the data set has no images.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    dataset = DATASETS.build(cfg[loader].dataset)
     if not len(dataset):
-        raise ValueError('the test set has no images')
+        raise ValueError(f'the data set of {loader} has no images')
     chosen = np.linspace(0, len(dataset) - 1, min(most, len(dataset)))
     items = [dataset.get_data_info(int(i)) for i in chosen]
     sides = [[_objects(item, flag) for item in items] for flag in (0, 1)]
@@ -127,14 +132,19 @@ def _objects(item: Dict[str, Any], ignored: int) -> Boxes:
 
 def run_detector(name: str, cfg: Config, checkpoint: str,
                  tests: GroundTruth) -> Findings:
-    """Run a detector on the images, one by one, on the CPU."""
+    """Load a detector and run it on the images, one by one, on the CPU,
+    with a progress bar."""
     model = init_detector(cfg.copy(), checkpoint, device='cpu')
+    return run_model(name, model, tests)
+
+
+def run_model(name: str, model: nn.Module, tests: GroundTruth) -> Findings:
+    """Run a detector of mmdet's ``init_detector`` on the images."""
     found, times = [], []
-    quiet = Console(stderr=True)
     for path in track(
             tests.paths,
-            f'{name:8}',
-            console=quiet,
+            f'{name:24}',
+            console=Console(stderr=True),
             disable=not sys.stderr.isatty()):
         started = time.perf_counter()
         result = inference_detector(model, path).pred_instances.cpu()

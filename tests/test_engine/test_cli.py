@@ -1,85 +1,19 @@
 """Mistakes of a config or a command line, and the sentence each gets."""
 import re
 import runpy
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
-from ..shapes import draw_shapes
-
-REPOSITORY = Path(__file__).parent.parent.parent
-FLOAT = """
-_base_ = '{root}/configs/{name}.py'
-model = dict(
-    backbone=dict(base_channels=8),
-    neck=dict(in_channels=[8, 16, 32, 64], out_channels=16),
-    {head})
-test_dataloader = dict(dataset=dict(pipeline=[
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(64, 48), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs', meta_keys=(
-        'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]))
-load_from = None
-"""
-RETINA = 'bbox_head=dict(in_channels=16, feat_channels=16)'
-FASTER = ('rpn_head=dict(in_channels=16, feat_channels=16), roi_head=dict('
-          'bbox_roi_extractor=dict(out_channels=16), '
-          'bbox_head=dict(in_channels=16, fc_out_channels=16))')
-CONFIGS = dict(
-    float=('retinanet_r18-lite_shapes', RETINA),
-    tern=('tern_retinanet_r18-lite_shapes', RETINA),
-    faster=('tern_faster_rcnn_r18-lite_shapes', FASTER))
+from ..tool_runs import REPOSITORY, make_place, run_tool
 
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-    """A folder with small data, configs and untrained checkpoints."""
-    root = tmp_path_factory.mktemp('mistakes')
-    draw_shapes(root / 'data' / 'shapes', '--train', '2', '--val', '2',
-                '--test', '2', '--size', '64x48')
-    init_default_scope('mmdet')
-    for key, (name, head) in CONFIGS.items():
-        config = root / f'{key}.py'
-        config.write_text(FLOAT.format(root=REPOSITORY, name=name, head=head))
-        cfg = Config.fromfile(str(config))
-        torch.manual_seed(0)
-        meta = dict(cfg=cfg.pretty_text, epoch=1, iter=1)
-        state = MODELS.build(cfg.model).state_dict()
-        torch.save(dict(meta=meta, state_dict=state), root / f'{key}.pth')
-    (root / 'broken.py').write_text('model = dict(type=\n')
-    (root / 'part.py').write_text('model = dict(type="RetinaNet")\n')
-    (root / 'base.py').write_text('_base_ = "./nowhere.py"\n')
-    (root / 'text.pth').write_text('no checkpoint')
-    shutil.copy(root / 'text.pth', root / 'text.safetensors')
-    (root / 'work').mkdir()
-    (root / 'empty').mkdir()
-    return root
-
-
-def run(place, monkeypatch, capsys, line):
-    """Run a tool in this process; its exit status and its last line."""
-    name, *arguments = line.split()
-    monkeypatch.chdir(place)
-    monkeypatch.syspath_prepend(str(REPOSITORY / 'tools'))
-    main = runpy.run_path(str(REPOSITORY / 'tools' / f'{name}.py'))['main']
-    try:
-        main(arguments)
-        status, said = 0, None
-    except SystemExit as end:
-        # Python prints what is no number and exits with 1.
-        status, said = (end.code,
-                        None) if isinstance(end.code, int) else (1, end.code)
-    captured = capsys.readouterr()
-    lines = (captured.out + captured.err).strip().splitlines()
-    return status, said or (lines[-1] if lines else '')
+    return make_place(tmp_path_factory.mktemp('mistakes'))
 
 
 SET = '--cfg-options load_from=float.pth '
@@ -152,6 +86,16 @@ MISTAKES = {
     'RetinaNet has no ternary layers: export it with the config it was',
     'export faster.py tern.pth out.safetensors':
     "cannot be loaded into the config's model",
+    'sensitivity tern.py float.pth':
+    'tern.py is ternary already; give the float config',
+    'sensitivity float.py tern.pth':
+    'this checkpoint was trained ternary (tern.pth)',
+    'sensitivity float.py float.pth --images 0':
+    '--images and --depth must be at least 1, but got 0 and 2',
+    'draw_detections x.png --model t tern.py gone.pth':
+    "checkpoint 'gone.pth' does not exist",
+    'demo --epochs 1 1':
+    '--epochs must be at least 1 and 2',
     'report gone':
     "work directory 'gone' does not exist",
     'report empty':
@@ -163,7 +107,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize('line', MISTAKES)
 def test_a_mistake_gets_its_sentence(line, place, monkeypatch, capsys):
-    status, said = run(place, monkeypatch, capsys, line)
+    status, said = run_tool(place, monkeypatch, capsys, line)
     assert status == 1
     assert said.startswith('error: ') and '\n' not in said
     assert MISTAKES[line] in said
@@ -184,7 +128,7 @@ WARNINGS = {
 @pytest.mark.parametrize('line', WARNINGS)
 def test_checkpoints_that_do_not_belong_end_in_a_warning(
         line, place, monkeypatch, capsys):
-    status, said = run(place, monkeypatch, capsys, line)
+    status, said = run_tool(place, monkeypatch, capsys, line)
     assert status == 0
     assert said.startswith('warning: ')
     assert WARNINGS[line] in said
@@ -194,7 +138,7 @@ def test_a_test_ends_in_one_line_that_says_it_all(place, monkeypatch, capsys):
     for line, words in (('test tern.py tern.pth --work-dir work',
                          r'ternary, [\d.]+ % zeros'),
                         ('test float.py float.pth --work-dir work', 'float')):
-        status, said = run(place, monkeypatch, capsys, line)
+        status, said = run_tool(place, monkeypatch, capsys, line)
         assert status == 0
         assert re.fullmatch(
             rf'test AP [\d.]+, AP50 [\d.]+; {words}, [\d.]+ (MB|kB)', said)
@@ -211,7 +155,7 @@ def test_a_bug_keeps_its_traceback(place, monkeypatch, capsys):
         'def Faulty(**keys):\n    return None.missing\n')
     monkeypatch.syspath_prepend(str(place))
     with pytest.raises(AttributeError):
-        run(place, monkeypatch, capsys, 'train bug.py')
+        run_tool(place, monkeypatch, capsys, 'train bug.py')
 
 
 def test_python_is_told_the_exit_status_and_no_traceback(tmp_path):
