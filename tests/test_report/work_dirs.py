@@ -7,9 +7,9 @@ from mmengine.config import Config
 
 from mmtern.analysis.plan import plan_config
 
-CONFIGS = Path(__file__).parent.parent.parent / 'configs'
-FLOAT = 'retinanet_r18-lite_shapes.py'
-TERNARY = 'tern_retinanet_r18-lite_shapes.py'
+REPOSITORY = Path(__file__).parent.parent.parent
+FLOAT = 'configs/retinanet_r18-lite_shapes.py'
+TERNARY = 'configs/tern_retinanet_r18-lite_shapes.py'
 EPOCH, SWITCH, EPOCHS = 10, 2, 4
 
 
@@ -58,7 +58,7 @@ def val_rows() -> list:
 
 
 def small_config(path: str) -> Config:
-    cfg = Config.fromfile(str(CONFIGS / path))
+    cfg = Config.fromfile(str(REPOSITORY / path))
     cfg.model.backbone.base_channels = 8
     cfg.model.neck.in_channels = [8, 16, 32, 64]
     return cfg
