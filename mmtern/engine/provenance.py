@@ -1,6 +1,7 @@
 """What a checkpoint was trained as, and whether a config makes sense of
 it."""
 import ast
+import warnings
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping, Optional
 
@@ -102,6 +103,19 @@ def untrained_sentence(path: str) -> str:
     return (f'{path} holds the ternarized weights of a float checkpoint that '
             'was never trained ternary, so it has lost most of its AP; train '
             'the ternary config with load_from and export its checkpoint')
+
+
+def warn_if_untrained(config_text: str, path: str) -> None:
+    """Warn, once a place, of a packed file whose own config says that its
+    ternary weights were never trained.
+
+    Args:
+        config_text (str): The config in the file.
+        path (str): The file's path, to name it.
+    """
+    packed = of_checkpoint(dict(cfg=config_text))
+    if packed is not None and packed.untrained:
+        warnings.warn(untrained_sentence(path), stacklevel=3)
 
 
 def check_fit(model: nn.Module, checkpoint: Mapping[str, Any],

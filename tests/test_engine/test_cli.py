@@ -141,7 +141,20 @@ def test_a_test_ends_in_one_line_that_says_it_all(place, monkeypatch, capsys):
         status, said = run_tool(place, monkeypatch, capsys, line)
         assert status == 0
         assert re.fullmatch(
-            rf'test AP [\d.]+, AP50 [\d.]+; {words}, [\d.]+ (MB|kB)', said)
+            rf'test AP [\d.]+, AP50 [\d.]+; {words}, [\d.]+ MB', said)
+
+
+def test_the_demo_reads_what_the_tools_say(place, monkeypatch, capsys):
+    demo = runpy.run_path(str(REPOSITORY / 'tools' / 'demo.py'))
+    _, said = run_tool(place, monkeypatch, capsys,
+                       'test tern.py tern.pth --work-dir work')
+    assert demo['TESTED'].search(f'...\n{said}\n')[3].startswith('ternary, ')
+    _, said = run_tool(place, monkeypatch, capsys,
+                       'export tern.py tern.pth told.safetensors --force')
+    assert demo['WROTE'].search(f'...\n{said}\n')
+    assert said.startswith('wrote told.safetensors: ')
+    assert said.endswith('smaller, equal bit by bit; test it: python '
+                         'tools/test.py tern.py told.safetensors')
 
 
 def test_a_bug_keeps_its_traceback(place, monkeypatch, capsys):
