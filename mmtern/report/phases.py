@@ -1,7 +1,9 @@
 """Where the run switched from approach to ternary."""
 from dataclasses import dataclass
+from inspect import signature
 from typing import List, Optional
 
+from ..engine.hooks import TernaryScheduleHook
 from .work_dir import WorkDir
 
 
@@ -42,28 +44,49 @@ def find_phases(run: WorkDir, meta: dict) -> Phases:
     if meta.get('epoch') and meta.get('iter'):
         length = meta['iter'] // meta['epoch']
     config = run.config or {}
-    hooks = list((config.get('default_hooks') or {}).values())
-    hooks += config.get('custom_hooks') or []
+    hooks = list(config.get('custom_hooks') or [])
+    hooks += (config.get('default_hooks') or {}).values()
     hooks = [
-        h for h in hooks if h and 'TernaryScheduleHook' in str(h.get('type'))
+        h for h in hooks
+        if isinstance(h, dict) and 'TernaryScheduleHook' in str(h.get('type'))
     ]
     if not hooks:
         return Phases([], length, False,
                       'The config has no TernaryScheduleHook: '
                       'the weights were ternary all the time.')
-    begin = hooks[0].get('begin', 0)
+    default = signature(TernaryScheduleHook).parameters['begin'].default
+    begin = hooks[0].get('begin', default)
     by_epoch = hooks[0].get('by_epoch', True)
-    starts = sorted(set(begin.values())) if (isinstance(begin,
-                                                        dict)) else [begin]
-    starts = [start for start in starts if start > 0]
-    if not starts:
+    begins = sorted(set(begin.values())) if isinstance(begin,
+                                                       dict) else [begin]
+    begins = [one for one in begins if one > 0]
+    if not begins:
         return Phases([], length, False, 'There was no approach phase: the '
                       'weights were ternary from the first iteration.')
-    unit = 'epoch' if by_epoch else 'iteration'
-    sentence = (f'Layers turned ternary after {unit} '
-                f'{", ".join(map(str, starts))}.')
-    if by_epoch and length is None:
+    shares = all(isinstance(one, float) for one in begins)
+    total = _iterations(config, length)
+    if shares:
+        told = ', '.join(f'{one:.0%}' for one in begins)
+        sentence = f'Layers turned ternary after {told} of the training.'
+        known = total is not None
+    else:
+        unit = 'epoch' if by_epoch else 'iteration'
+        told = ', '.join(map(str, begins))
+        sentence = f'Layers turned ternary after {unit} {told}.'
+        known = length is not None or not by_epoch
+    if not known:
         return Phases([], None, True, f'{sentence} The switch is not '
                       'drawn: no checkpoint tells the iterations an epoch.')
-    iterations = [s * length if by_epoch else s for s in starts]
+    unit_length = total if shares else length if by_epoch else 1
+    iterations = [round(one * unit_length) for one in begins]
     return Phases(iterations, length, True, sentence)
+
+
+def _iterations(config: dict, length: Optional[int]) -> Optional[int]:
+    """Iterations of the whole training, where the config tells."""
+    loop = config.get('train_cfg') or {}
+    if loop.get('max_iters'):
+        return loop['max_iters']
+    if loop.get('max_epochs') and length:
+        return loop['max_epochs'] * length
+    return None
