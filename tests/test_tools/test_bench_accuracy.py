@@ -24,7 +24,7 @@ def call(cwd, script, *args):
                           text=True)
 
 
-def test_two_images_one_iteration(tmp_path):
+def test_two_images_two_iterations(tmp_path):
     shapes = call(tmp_path, REPOSITORY / 'tools' / 'make_shapes.py',
                   'data/shapes', '--train', '2', '--val', '2', '--test', '2')
     assert shapes.returncode == 0, shapes.stderr
@@ -57,7 +57,7 @@ def test_two_images_one_iteration(tmp_path):
     assert 1 < lines[1]['bits_per_weight'] < 1.6
     assert 0.8 < lines[1]['cosine'] < 1
     table = (tmp_path / 'results' / 'smoke.md').read_text()
-    assert table.startswith('**RetinaNet, 1 float + 1 epochs')
+    assert table.startswith('**RetinaNet, 1 float + 2 epochs')
     for setting in ('fp', 'mmtern', 'mmtern, no-approach+plain-ste'):
         assert f'| {setting}, lr 0.001 | 1 |' in table
     for name in ('smoke.png', 'smoke_ablations.png'):
@@ -65,7 +65,7 @@ def test_two_images_one_iteration(tmp_path):
     # What was tested is what a user gets, the last checkpoint.
     (work_dir, ) = (tmp_path / 'work' / 'smoke').glob('retinanet_mmtern_*')
     logs = ''.join(path.read_text() for path in work_dir.rglob('*.log'))
-    assert re.search('Load checkpoint from .*retinanet_mmtern_.*epoch_1.pth',
+    assert re.search('Load checkpoint from .*retinanet_mmtern_.*epoch_2.pth',
                      logs)
     # Finished runs are skipped: nothing is trained, nothing is added.
     again = call(tmp_path, BENCH, *args)
@@ -120,7 +120,7 @@ def test_two_images_from_a_trained_detector(voc07):
     for line in lines:
         assert (line['detector'], line['optimizer'], line['lr'],
                 line['float_epochs'], line['extra_epochs']) == ('yolox', 'sgd',
-                                                                0.004, 0, 1)
+                                                                0.004, 0, 2)
         assert 0 < line['end_loss'] < 1e5
     # All begin from the file, none from a float model of this run.
     weights = voc07 / 'data/weights/yolox_nano_voc20.pth'
@@ -128,7 +128,7 @@ def test_two_images_from_a_trained_detector(voc07):
     assert {line['float_model'] for line in lines} == {digest}
     assert 0.2 < lines[1]['zeros'] < 0.7
     table = (voc07 / 'results/voc-yolox.md').read_text()
-    assert table.startswith('**YOLOX, 1 epochs (smoke)**')
+    assert table.startswith('**YOLOX, 2 epochs (smoke)**')
     assert '| mmtern, no-approach, SGD, lr 0.004 | 1 |' in table
 
 

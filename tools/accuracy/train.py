@@ -185,12 +185,24 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
         # Without the regularizer, which the middle may have and the end not.
         own = losses[:stop] - _ternary_loss(history, len(losses))[:stop]
         line[name] = round(float(own[-LOSS_WINDOW:].mean()), 4)
-    if _approach_epochs(run.settings, run.epochs.extra_epochs):
-        at_switch = history.get_scalar('val/coco/bbox_mAP').data[0][0]
-        line['switch_val_AP'] = round(100 * float(at_switch), 2)
+    switch = _approach_epochs(run.settings, run.epochs.extra_epochs)
+    if switch:
+        found = _validations(history)
+        # A model without detections leaves no entry; early ones are such.
+        missing = run.epochs.extra_epochs // switch - len(found)
+        at_switch = 0.0 if missing else float(found[0])
+        line['switch_val_AP'] = round(100 * at_switch, 2)
     summary = summarize(runner.model)
     line.update({key: round(value, 4) for key, value in summary.items()})
     return line
+
+
+def _validations(history: MessageHub) -> np.ndarray:
+    """AP of the validations that found anything."""
+    name = 'val/coco/bbox_mAP'
+    if name not in history.log_scalars:
+        return np.zeros(0)
+    return history.log_scalars[name].data[0]
 
 
 def _ternary_loss(history: MessageHub, count: int) -> np.ndarray:
