@@ -17,7 +17,7 @@ from typing import Dict, List
 
 from PIL import Image
 
-from mmtern.launch import fail
+from mmtern.engine.cli import fail
 
 CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car',
            'cat', 'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike',
