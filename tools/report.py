@@ -50,7 +50,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     console = Console(highlight=False)
     for sentence in missing:
         console.print(sentence)
-    console.print(f'report {args.out}')
+    console.print(
+        f'wrote {args.out}; open file://{osp.abspath(args.out)}',
+        soft_wrap=True)
 
 
 if __name__ == '__main__':

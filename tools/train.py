@@ -59,7 +59,10 @@ def remarks(cfg: Config, model: nn.Module, config: str) -> List[str]:
         return []
     checkpoint = read_checkpoint(path)
     missing = provenance.misfits(model, checkpoint['state_dict'])
-    left = [name for name in layers if f'{name}.weight' in missing]
+    left = [
+        name for name, layer in layers.items()
+        if f'{name}.{layer.latent_name}' in missing
+    ]
     found = []
     if left:
         trained = provenance.of_checkpoint(checkpoint['meta'])

@@ -63,23 +63,20 @@ def find_phases(run: WorkDir, meta: dict) -> Phases:
     if not begins:
         return Phases([], length, False, 'There was no approach phase: the '
                       'weights were ternary from the first iteration.')
-    shares = all(isinstance(one, float) for one in begins)
     total = _iterations(config, length)
-    if shares:
-        told = ', '.join(f'{one:.0%}' for one in begins)
-        sentence = f'Layers turned ternary after {told} of the training.'
-        known = total is not None
-    else:
-        unit = 'epoch' if by_epoch else 'iteration'
-        told = ', '.join(map(str, begins))
-        sentence = f'Layers turned ternary after {unit} {told}.'
-        known = length is not None or not by_epoch
-    if not known:
+    words, iterations = [], []
+    for one in begins:
+        # A share of the run, or a count of epochs or iterations.
+        share = isinstance(one, float) and one < 1
+        unit = total if share else length if by_epoch else 1
+        iterations.append(unit and round(one * unit))
+        words.append(f'{one:.0%} of the training' if share else
+                     f'{"epoch" if by_epoch else "iteration"} {one:g}')
+    sentence = f'Layers were fully ternary after {", ".join(words)}.'
+    if None in iterations:
         return Phases([], None, True, f'{sentence} The switch is not '
                       'drawn: no checkpoint tells the iterations an epoch.')
-    unit_length = total if shares else length if by_epoch else 1
-    iterations = [round(one * unit_length) for one in begins]
-    return Phases(iterations, length, True, sentence)
+    return Phases(sorted(iterations), length, True, sentence)
 
 
 def _iterations(config: dict, length: Optional[int]) -> Optional[int]:

@@ -66,7 +66,7 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
     schedule.add(
         'regularizer',
         curves.regularizer_figure(run, switches),
-        'The regularizer was off, as it is by default.',
+        'The regularizer was off.',
         by_choice=True)
     weights = Section(
         'weights', 'How ternary the weights are',

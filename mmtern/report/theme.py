@@ -13,12 +13,13 @@ CELL = '#7cb9dd'
 FLOAT, TERNARY = BLUE, VERMILION
 APPROACH = ORANGE
 STAGES = {
-    'at the start': SKY,
-    'before the switch': ORANGE,
+    'at the start': BLUE,
+    'before the switch': GREEN,
     'at the end': VERMILION,
 }
 DASHES = ('solid', 'dash', 'dot', 'dashdot', 'longdash')
-PARTS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
+# Those first that have a contrast of 3 to white, which lines need.
+PARTS = (BLUE, GREEN, PURPLE, ORANGE, SKY)
 CLASSES = (ORANGE, SKY, PURPLE, YELLOW, GREEN, VERMILION, BLUE)
 # What stands for a colour of the figures on a dark page.
 DARK = {

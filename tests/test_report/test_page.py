@@ -75,7 +75,7 @@ def test_nothing_is_missing_and_nothing_is_fetched(report):
     assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="?http', text)
     # Ground truth, float, ternary.
     assert text.count('data:image/jpeg;base64') == 2 * 3
-    assert 'turned ternary after epoch 2' in text
+    assert 'fully ternary after epoch 2' in text
     assert 'python tools/train.py tern.py' in text and '2.13.0+cpu' in text
     # The float run had four epochs, the ternary one four more.
     assert 'float had 4 epochs fewer' in text
@@ -240,3 +240,26 @@ def test_a_resumed_run_is_joined(tmp_path):
     assert [row['step'] for row in run.train] == [r['step'] for r in rows]
     assert [row['loss'] for row in run.train][4:] == [-1.0] * 4
     assert run.average_precision()[1] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize('keys,iterations,words', [
+    (dict(begin=2), [20], 'after epoch 2.'),
+    (dict(begin=0.5), [20], 'after 50% of the training.'),
+    (dict(), [20], 'after 50% of the training.'),
+    (dict(begin=15, by_epoch=False), [15], 'after iteration 15.'),
+    (dict(begin=dict(backbone=0.25, neck=2)), [10, 20],
+     'after 25% of the training, epoch 2.'),
+    (dict(begin=0), [], 'no approach phase'),
+])
+@pytest.mark.parametrize('where', ['custom_hooks', 'default_hooks'])
+def test_switches_by_the_schedule_hook(tmp_path, where, keys, iterations,
+                                       words):
+    hook = dict(type='TernaryScheduleHook', **keys)
+    cfg = Config(
+        dict(
+            train_cfg=dict(max_epochs=4),
+            **{where: [hook] if where == 'custom_hooks' else dict(t=hook)}))
+    write_scalars(tmp_path, train_rows(True), cfg=cfg)
+    phases = find_phases(WorkDir(str(tmp_path)), dict(epoch=4, iter=40))
+    assert phases.iterations == iterations
+    assert words in phases.sentence
