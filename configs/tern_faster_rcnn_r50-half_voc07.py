@@ -4,4 +4,6 @@ _base_ = [
     './_base_/schedules/lite-tern_12e.py', './_base_/ternary.py'
 ]
 model = dict(type='TernDetector', wrapped='FasterRCNN')
+default_hooks = _base_.ternary_hooks
+default_hooks.statistics.interval = 10  # the logger's
 load_from = 'work_dirs/faster_rcnn_r50-half_voc07/epoch_12.pth'

@@ -1,3 +1,5 @@
 # Ternary YOLOX-Nano, fine-tuned from the float start of its twin.
 _base_ = ['./yolox_nano_voc07.py', './_base_/ternary.py']
 model = dict(type='TernDetector', wrapped='YOLOX')
+default_hooks = _base_.ternary_hooks
+default_hooks.statistics.interval = 20  # the logger's
