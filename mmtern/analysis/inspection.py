@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..convert.report import left_for
+from ..engine.checkpoints import read_checkpoint
 from .expected_sizes import expected_sizes, readable
-from .measure import average, measure_model, read_checkpoint
+from .measure import average, measure_model
 from .plan import TernaryPlan, plan_config
 
 # A layer that is left for its kind has the kind's name as its reason.

@@ -3,7 +3,6 @@ from dataclasses import dataclass
 from typing import Dict, Iterable, Optional, Tuple
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from ..convert import ternary_layers
@@ -108,12 +107,3 @@ def average(measures: Iterable[LayerMeasure]) -> Dict[str, float]:
         zeros=sum(m.zeros * m.weights for m in measures) / weights,
         cosine=sum(m.cosine * m.shape[0] for m in measures) / filters,
         bits_per_weight=sum(m.bits * m.weights for m in measures) / weights)
-
-
-def read_checkpoint(path: str) -> dict:
-    """A checkpoint as a dict with ``state_dict`` and ``meta``."""
-    checkpoint = CheckpointLoader.load_checkpoint(
-        path, map_location='cpu', logger='silent')
-    if 'state_dict' not in checkpoint:
-        checkpoint = dict(state_dict=checkpoint)
-    return {'meta': {}, **checkpoint}

@@ -9,8 +9,9 @@ from plotly.offline import get_plotlyjs
 
 from .. import __version__
 from ..analysis.expected_sizes import readable
-from ..analysis.measure import average, read_checkpoint
+from ..analysis.measure import average
 from ..analysis.plan import plan_config
+from ..engine.checkpoints import read_checkpoint
 from ..engine.cli import require_data
 from .detections import SCORE_THRESHOLD, class_color, detect
 from .phases import Phases, find_phases

@@ -8,8 +8,9 @@ from typing import Any, Dict, List, Optional
 import plotly.graph_objects as go
 
 from ..analysis.expected_sizes import ExpectedSize, expected_sizes
-from ..analysis.measure import measure_model, read_checkpoint
+from ..analysis.measure import measure_model
 from ..analysis.plan import TernaryPlan
+from ..engine.checkpoints import read_checkpoint
 from . import curves
 from .histograms import Stages, detail_figure, overview_figure
 from .phases import Phases
