@@ -6,13 +6,12 @@ from typing import Optional, Sequence
 
 from rich.console import Console
 
-from mmtern.analysis.measure import read_checkpoint
-from mmtern.engine import provenance
+from mmtern.engine.checkpoints import read_checkpoint
 from mmtern.engine.cli import (Parser, add_config_options, fail,
                                import_quietly, load_config, mistakes_told,
                                only_warnings_logged, require_file,
                                require_keys, warn)
-from mmtern.files import save_packed
+from mmtern.files import provenance, save_packed
 from mmtern.files.atomic import check_target
 from mmtern.files.compression import ENCODINGS
 from mmtern.files.save import DTYPES, PREDICTION_FORMATS
