@@ -1,12 +1,12 @@
 """The table that ``python -m mmtern inspect`` shows."""
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from ..convert.report import left_for
+from ..engine import provenance
 from .expected_sizes import expected_sizes, readable
 from .measure import average, measure_model, read_checkpoint
 from .plan import TernaryPlan, plan_config
@@ -46,8 +46,8 @@ def inspect_config(cfg: Config,
         console.print(remark)
     measures = None
     if checkpoint is not None:
-        state = _read_state(checkpoint)
-        measures = measure_model(plan.model, state)
+        read = _read(checkpoint)
+        measures = measure_model(plan.model, read['state_dict'])
         if not measures:
             raise ValueError(f'checkpoint {checkpoint!r} holds none of the '
                              'ternary layers of this config')
@@ -61,11 +61,15 @@ def inspect_config(cfg: Config,
         table.add_row(size.format, readable(size.size),
                       f'{sizes[0].size / size.size:.1f}x', size.remark)
     console.print(table)
+    if checkpoint is not None:
+        caution = provenance.warning(cfg, read, checkpoint)
+        if caution and plan.wrapped:
+            console.print(f'warning: {caution}', soft_wrap=True)
 
 
-def _read_state(checkpoint: str) -> Dict[str, Tensor]:
+def _read(checkpoint: str) -> Dict[str, Any]:
     try:
-        return read_checkpoint(checkpoint)['state_dict']
+        return read_checkpoint(checkpoint)
     except Exception as error:
         # Any file may have been named, which fails in any way.
         raise ValueError(f'checkpoint {checkpoint!r} cannot be read: '

@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from ..engine.provenance import warn_if_untrained
 from .config_text import parse_config
 from .download import URL, local_copy
 from .errors import TernaryFileError
@@ -109,6 +110,7 @@ def load_detector(path: str,
         TernaryFileError: If it is bad in any way.
     """
     packed = read_packed(local_copy(path), trust_config)
+    warn_if_untrained(packed.config, path)
     try:
         if trust_config:
             cfg = Config.fromstring(packed.config, file_format='.py')
