@@ -130,11 +130,12 @@ def read_checkpoint(path: str) -> dict:
         # pickle's documentation: unpickling arbitrary bytes may raise any of
         # these.
         reason = ' '.join(str(error).split())[:200]
-        raise ValueError(f'{path!r} cannot be read as a checkpoint: '
+        raise ValueError(f'{path!r} cannot be loaded as a checkpoint: '
                          f'{type(error).__name__}: {reason}') from None
     if not isinstance(checkpoint, dict):
-        raise ValueError(f'{path!r} cannot be read as a checkpoint: it holds '
-                         f'{type(checkpoint).__name__}')
+        raise ValueError(
+            f'{path!r} cannot be loaded as a checkpoint: it holds '
+            f'{type(checkpoint).__name__}')
     if 'state_dict' not in checkpoint:
         checkpoint = dict(state_dict=checkpoint)
     return {'meta': {}, **checkpoint}

@@ -72,7 +72,7 @@ MISTAKES = {
     'test tern.py gone.pth':
     "checkpoint 'gone.pth' does not exist",
     'test tern.py text.pth':
-    "'text.pth' cannot be read as a checkpoint",
+    "'text.pth' cannot be loaded as a checkpoint",
     'test tern.py text.safetensors':
     'it is no safetensors file',
     'test tern.py tern.pth --out x.json':
