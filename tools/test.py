@@ -86,6 +86,9 @@ def summary(metrics: Dict[str, float], model: nn.Module,
             f'{key} {value:.4g}' for key, value in metrics.items()
             if not key.endswith('time')
         ]
+    if not known:
+        # What mmdet leaves of a metric without a single detection.
+        known = ['nothing detected']
     measured = summarize(model)
     kind = (f'ternary, {100 * measured["zeros"]:.1f} % zeros'
             if measured else 'float')

@@ -63,9 +63,9 @@ def inspect_config(cfg: Config,
                       f'{sizes[0].size / size.size:.1f}x', size.remark)
     console.print(table)
     if checkpoint is not None:
-        sentence = provenance.warning(cfg, data, checkpoint)
-        if sentence is not None:
-            console.print(f'warning: {sentence}')
+        caution = provenance.warning(cfg, data, checkpoint)
+        if caution and plan.wrapped:
+            console.print(f'warning: {caution}', soft_wrap=True)
 
 
 def _layer_table(plan: TernaryPlan) -> Table:

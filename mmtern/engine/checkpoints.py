@@ -33,10 +33,10 @@ def read_checkpoint(path: str) -> Dict[str, Any]:
         # pickle's documentation: unpickling arbitrary bytes may raise any of
         # these.
         reason = ' '.join(str(error).split())[:200]
-        raise ValueError(f'{path!r} cannot be read as a checkpoint: '
+        raise ValueError(f'{path!r} cannot be loaded as a checkpoint: '
                          f'{type(error).__name__}: {reason}') from None
     if not isinstance(checkpoint, dict):
-        raise ValueError(f'{path!r} cannot be read as a checkpoint: it holds '
+        raise ValueError(f'{path!r} cannot be loaded as a checkpoint: it holds '
                          f'{type(checkpoint).__name__}')
     state = checkpoint.get('state_dict', checkpoint)
     # In place: a packed file's state dict carries its origin with it.

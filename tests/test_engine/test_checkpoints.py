@@ -31,5 +31,5 @@ def test_a_packed_file(tmp_path):
 
 def test_something_else_is_named(tmp_path):
     torch.save([1, 2], tmp_path / 'a.pth')
-    with pytest.raises(ValueError, match='a.pth.*holds a list'):
+    with pytest.raises(ValueError, match='a.pth.*holds list'):
         read_checkpoint(str(tmp_path / 'a.pth'))
