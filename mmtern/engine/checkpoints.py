@@ -36,8 +36,8 @@ def read_checkpoint(path: str) -> Dict[str, Any]:
         raise ValueError(f'{path!r} cannot be loaded as a checkpoint: '
                          f'{type(error).__name__}: {reason}') from None
     if not isinstance(checkpoint, dict):
-        raise ValueError(f'{path!r} cannot be loaded as a checkpoint: it holds '
-                         f'{type(checkpoint).__name__}')
+        raise ValueError(f'{path!r} cannot be loaded as a checkpoint: it '
+                         f'holds {type(checkpoint).__name__}')
     state = checkpoint.get('state_dict', checkpoint)
     # In place: a packed file's state dict carries its origin with it.
     for name in list(state):
