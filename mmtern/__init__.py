@@ -13,7 +13,8 @@ __all__ = [
     'Scope', 'TernConv2d', 'TernLinear', 'TernaryDistillationHook',
     'TernaryFileError', 'TernaryGuardHook', 'TernaryRegularizerHook',
     'TernaryScheduleHook', 'TernarySettings', 'TernaryStatisticsHook',
-    '__version__', 'convert', 'load_detector', 'survey', 'ternary_layers'
+    '__version__', 'convert', 'freeze', 'load_detector', 'survey',
+    'ternary_layers'
 ]
 
 if all(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
@@ -22,7 +23,7 @@ if all(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
     check_versions()
     allow_mmengine_types()
     from . import models  # noqa: F401
-    from .convert import Scope, convert, survey, ternary_layers
+    from .convert import Scope, convert, freeze, survey, ternary_layers
     from .engine import amp  # noqa: F401
     from .engine.hooks import (TernaryDistillationHook, TernaryGuardHook,
                                TernaryRegularizerHook, TernaryScheduleHook,

@@ -1,0 +1,77 @@
+"""Plain layers in place of ternary ones, for everything that traces."""
+import copy
+
+import torch
+from torch import nn
+
+from .convert import ternary_layers
+
+
+class _Frozen:
+    """What both layers share: they hold ``a * t`` and refuse to train."""
+
+    def train(self, mode: bool = True):
+        """Stay in eval.
+
+        Raises:
+            RuntimeError: If ``mode`` is True. A step on ``a * t`` would leave
+                the three values, and the latent weight is gone.
+        """
+        if mode:
+            raise RuntimeError(
+                f'{type(self).__name__} holds ternary values without the '
+                'latent weight behind them and cannot be trained; train the '
+                'model that mmtern.freeze() was called on')
+        return super().train(False)
+
+
+class FrozenConv2d(_Frozen, nn.Conv2d):
+    """``nn.Conv2d`` whose filters hold the values {-a, 0, +a} for good."""
+
+
+class FrozenLinear(_Frozen, nn.Linear):
+    """``nn.Linear`` whose rows hold the values {-a, 0, +a} for good."""
+
+
+@torch.no_grad()
+def freeze(model: nn.Module, inplace: bool = False) -> nn.Module:
+    """Make a plain model of a ternary one, in eval.
+
+    Ternary layers become layers whose ``weight`` is ``a * t``. They compute,
+    bit by bit, what the ternary layers compute in eval, and know nothing of
+    latent weights, thresholds and caches, so that ``torch.export``,
+    ``torch.jit``, ``torch.func`` and ``copy.deepcopy`` take the model.
+
+    Args:
+        model (nn.Module): With or without ternary layers.
+        inplace (bool): Change ``model`` itself, whose latent weights are then
+            lost. Defaults to False: a copy, with ``model`` left as it is.
+
+    Returns:
+        nn.Module: In eval. The weights of its former ternary layers want no
+        gradient, and ``train()`` on it raises ``RuntimeError``.
+    """
+    model = (model if inplace else copy.deepcopy(model)).eval()
+    # All weights before any layer changes: layers may be ternarized together,
+    # or hold one parameter, which their copies go on to do.
+    shared, weights = {}, {}
+    for layer in ternary_layers(model).values():
+        key = (id(layer.weight), id(layer.weight_scale))
+        if key not in shared:
+            shared[key] = nn.Parameter(
+                layer.ternary_weight.detach().clone(), requires_grad=False)
+        weights[layer] = shared[key]
+    for layer, weight in weights.items():
+        _make_plain(layer, weight)
+    return model
+
+
+def _make_plain(layer: nn.Module, weight: nn.Parameter) -> None:
+    for name in set(layer._parameters) - {'weight', 'bias'}:
+        delattr(layer, name)
+    for name, value in list(vars(layer).items()):
+        if type(value).__module__.split('.')[0] == 'mmtern':
+            delattr(layer, name)
+    layer.__class__ = (
+        FrozenConv2d if isinstance(layer, nn.Conv2d) else FrozenLinear)
+    layer.weight = weight
