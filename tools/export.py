@@ -46,9 +46,9 @@ def parse_args() -> argparse.Namespace:
     onnx = parser.add_argument_group('for .onnx')
     onnx.add_argument(
         '--weights',
-        choices=('int2', 'int4', 'float'),
+        choices=('int2', 'int4', 'int8', 'float'),
         help='ternary weights as INT2 (default; opset 25, onnxruntime >= '
-        '1.24), INT4 (opset 21) or float')
+        '1.24), INT4 (opset 21), INT8 (opset 17) or float')
     onnx.add_argument(
         '--input-size',
         nargs=2,
@@ -82,7 +82,7 @@ def main() -> None:
         check_target(args.out, args.force)
         if to_onnx:
             # The extra's packages are needed for this format only.
-            from mmtern.onnx import check_onnx_packages, save_onnx
+            from mmtern.deploy import check_onnx_packages, save_onnx
             check_onnx_packages()
         model, meta = build_trained(cfg, args.checkpoint)
         save = save_onnx if to_onnx else save_packed

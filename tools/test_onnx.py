@@ -21,7 +21,7 @@ def main() -> None:
     require_file(args.onnx, 'onnx')
     try:
         # Importing it registers OnnxDetector.
-        from mmtern.onnx import check_onnx_packages
+        from mmtern.deploy import check_onnx_packages
         check_onnx_packages()
         cfg.model = dict(
             type='OnnxDetector', onnx=args.onnx, detector=cfg.model)

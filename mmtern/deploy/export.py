@@ -8,14 +8,14 @@ from mmengine.config import Config
 from torch import nn
 
 from ..checks import check_choice
-from ..convert import ternary_layers
+from ..convert import freeze, ternary_layers
 from ..files.atomic import check_target, write_atomically
 from ..files.config_text import config_to_text
 from ..files.sizes import Sizes
-from .integers import OPSETS, WEIGHTS, use_integers
-from .networks import DenseNetwork, RoINetwork, check_supported, plain_copy
+from .networks import DenseNetwork, RoINetwork, check_supported
 from .size_table import GraphSize, OnnxSizeTable
 from .trace import run, trace
+from .weights import OPSETS, WEIGHTS, use_integers
 
 # Image to trace with where any size will do.
 _EXAMPLE_SIZE = (256, 320)
@@ -39,7 +39,7 @@ def save_onnx(model: nn.Module,
               input_size: Optional[Sequence[int]] = None,
               force: bool = False) -> OnnxSizeTable:
     """Write a trained detector as ONNX, to be run by
-    :class:`mmtern.onnx.OnnxDetector` or any engine.
+    :class:`mmtern.deploy.OnnxDetector` or any engine.
 
     The graph takes normalized images, as mmdet's data preprocessor hands them
     on, and puts out what the dense head does; of a two-stage detector a
@@ -71,7 +71,7 @@ def save_onnx(model: nn.Module,
                          f'multiples of {_DIVISOR}, but got {input_size}')
     check_supported(model)
     text = config_to_text(cfg)
-    plain = plain_copy(model)
+    plain = freeze(model)
     for parameter in plain.parameters():
         parameter.requires_grad_(False)
     dense = DenseNetwork(plain).eval()

@@ -2,21 +2,17 @@
 
 Convolutions, norms and linear layers go into the graph; anchors, box decoding,
 NMS and RoIAlign stay in mmdet's own head code, which
-:class:`mmtern.onnx.OnnxDetector` calls. So one tracer of plain layers serves
+:class:`mmtern.deploy.OnnxDetector` calls. So one tracer of plain layers serves
 all dense heads, and there is no second implementation of the decoding to keep
 equal. (MMDeploy puts the decoding into the graph, for which it replaces
 functions of mmdet while it traces; that needs its own build for this line of
 mmdet, and mmtern patches nothing.)
 """
-import copy
 from typing import List, Sequence, Tuple
 
-import torch
 from mmdet.models import SingleStageDetector, StandardRoIHead, TwoStageDetector
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import Tensor, nn
-
-from ..convert import ternary_layers
 
 
 class DenseNetwork(nn.Module):
@@ -24,7 +20,7 @@ class DenseNetwork(nn.Module):
     ``with_features``.
 
     Args:
-        detector (nn.Module): From :func:`plain_copy`.
+        detector (nn.Module): From :func:`mmtern.freeze`.
     """
 
     def __init__(self, detector: nn.Module) -> None:
@@ -96,21 +92,6 @@ def check_supported(detector: nn.Module) -> None:
             return
     raise ValueError('ONNX export knows single-stage detectors with a dense '
                      f'box head and Faster R-CNN, but got {kind}')
-
-
-@torch.no_grad()
-def plain_copy(detector: nn.Module) -> nn.Module:
-    """Copy in eval whose ternary layers are plain ones with the weights
-    a*t."""
-    detector = copy.deepcopy(detector).eval()
-    weights = {}
-    for layer in ternary_layers(detector).values():
-        weights[layer] = layer.ternary_weight.detach().clone()
-    for layer, weight in weights.items():
-        layer.__class__ = (
-            nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear)
-        layer.weight = nn.Parameter(weight, requires_grad=False)
-    return detector
 
 
 def group_levels(names: Sequence[str],

@@ -14,9 +14,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from mmtern.deploy import OnnxDetector, check_onnx_packages, save_onnx
+from mmtern.deploy.networks import group_levels
 from mmtern.files.trained import build_trained
-from mmtern.onnx import OnnxDetector, check_onnx_packages, save_onnx
-from mmtern.onnx.networks import group_levels
 from tests.small_detectors import (small_faster_rcnn, small_retinanet,
                                    ternary_twin)
 
@@ -181,7 +181,7 @@ def test_existing_files_are_kept(tmp_path):
 
 
 def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
-    from mmtern.onnx import export
+    from mmtern.deploy import export
     model, cfg = build('retinanet')
     run = export.run
     monkeypatch.setattr(export, 'run',

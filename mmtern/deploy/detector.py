@@ -59,7 +59,7 @@ class OnnxDetector(BaseModel):
     does.
 
     Args:
-        onnx (str): File of :func:`mmtern.onnx.save_onnx`; of a two-stage
+        onnx (str): File of :func:`mmtern.deploy.save_onnx`; of a two-stage
             detector its ``.roi.onnx`` lies beside it.
         detector (dict): The model's config. Its weights are not used.
 
