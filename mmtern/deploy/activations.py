@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Dict, Iterable, List, Sequence, Set, Tuple
 import numpy as np
 
 from ..files.sizes import Sizes, StoredTensor
-from .weights import (code_tensor, insert_first, rows_are_outputs, stored,
+from .weights import (code_nodes, insert_first, rows_are_outputs, stored,
                       ternary_rows)
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def quantize(model: 'onnx.ModelProto', kind: str,
 
     Args:
         model (onnx.ModelProto): With float weights; left as it is.
-        kind (str): Of ternary weights: 'int2', 'int4' or 'int8'. Other
+        kind (str): Of ternary weights: 'int2', 'packed', 'int4' or 'int8'.
+            Other
             weights get 8 bits a channel. 'int8' makes activations signed and
             symmetric, as TensorRT wants them.
         images (Iterable[dict]): Inputs to measure activations with.
@@ -91,7 +92,7 @@ def quantize(model: 'onnx.ModelProto', kind: str,
         for value in model.graph.initializer
     }
     layers = {
-        node.name: node.input[1]
+        node.name: list(node.input)
         for node in model.graph.node if node.op_type in LAYERS
     }
     sizes = _rewrite(quantized, layers, weights, kind)
@@ -140,7 +141,7 @@ def _nodes_to_quantize(model: 'onnx.ModelProto', keep: Set[str]) -> List[str]:
     return sorted({node.name for node in wanted} | set(between) | set(last))
 
 
-def _rewrite(quantized: 'onnx.ModelProto', layers: Dict[str, str],
+def _rewrite(quantized: 'onnx.ModelProto', layers: Dict[str, List[str]],
              weights: Dict[str, np.ndarray], kind: str) -> List[StoredTensor]:
     """Ternary codes in place of the quantizer's, biases of 32 bits."""
     from onnx import TensorProto, helper, numpy_helper
@@ -158,43 +159,47 @@ def _rewrite(quantized: 'onnx.ModelProto', layers: Dict[str, str],
         reader = made.get(node.input[1])
         if reader is None or reader.op_type != 'DequantizeLinear':
             continue
-        name = layers[node.name]
+        name = layers[node.name][1]
         if name not in done:
             coded = ternary_rows(weights[name])
             if coded is not None:
                 codes, scale = coded
-                packed = code_tensor(f'{name}_codes', codes, kind)
+                made_of = code_nodes(graph, name, codes, kind)
+                first += made_of.nodes
                 scales = numpy_helper.from_array(scale, f'{name}_step')
+                # QGemm is only made with a zero point.
                 zeros = numpy_helper.from_array(
                     np.zeros(len(scale), np.int8), f'{name}_zero')
-                graph.initializer.extend([packed, scales, zeros])
+                graph.initializer.extend([scales, zeros])
                 values[scales.name] = scales
-                source = packed.name
-                if kind != 'int8':
+                source = made_of.name
+                if kind in ('int2', 'int4'):
                     source = f'{name}_int8'
                     first.append(
                         helper.make_node(
-                            'Cast', [packed.name], [source],
-                            name=f'{name}_cast',
+                            'Cast', [made_of.name], [source],
                             to=TensorProto.INT8))
-                reader.input[0] = source
-                reader.input[1] = scales.name
-                reader.input[2] = zeros.name
-                sizes.append(stored(name, codes, packed, scale))
+                del reader.input[:]
+                reader.input.extend([source, scales.name, zeros.name])
+                sizes.append(stored(name, codes, made_of.bytes, scale))
             done[name] = scale_of(reader)
-        if len(node.input) < 3 or node.input[2] not in weights:
+        # onnxruntime quantizes biases of convolutions itself, since 1.21;
+        # others, and older ones, want it done.
+        if len(node.input) < 3 or (node.op_type == 'Conv'
+                                   and kind in ('int2', 'packed')):
+            continue
+        bias_name = layers[node.name][2]  # shared ones have copies by now
+        if bias_name not in weights:
             continue
         step = scale_of(made[node.input[0]]) * done[name]
-        bias = np.rint(weights[node.input[2]] / step)
+        bias = np.rint(weights[bias_name] / step)
         if np.abs(bias).max() > _BIAS_LIMIT:
             continue
         # One a node: the steps of layers that share a bias differ.
         own = f'{node.name}_bias'
         parts = [
             numpy_helper.from_array(bias.astype(np.int32), f'{own}_codes'),
-            numpy_helper.from_array(step.astype(np.float32), f'{own}_step'),
-            numpy_helper.from_array(
-                np.zeros(len(bias), np.int32), f'{own}_zero')
+            numpy_helper.from_array(step.astype(np.float32), f'{own}_step')
         ]
         graph.initializer.extend(parts)
         first.append(

@@ -18,6 +18,11 @@ class _Align(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features: Tensor, regions: Tensor, image_of: Tensor,
                 layer: RoIAlign) -> Tensor:
+        if torch.onnx.is_in_onnx_export():
+            # mmcv's own function cannot be traced inside of this one, and
+            # only shapes count here.
+            return features.new_zeros(
+                len(regions), features.shape[1], *layer.output_size)
         rois = torch.cat([image_of[:, None].to(regions), regions], 1)
         return layer(features, rois)
 

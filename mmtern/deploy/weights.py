@@ -1,6 +1,6 @@
 """Ternary weights of an ONNX graph as small integers and one scale a
 channel."""
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     import onnx
 
 WEIGHTS = ('int2', 'int4', 'int8', 'float')
-# The opset that brought each type; the file's version goes with it.
-OPSETS = dict(int2=25, int4=21, int8=17, float=17)
+# The opset that brought each type. 'packed' is 'int2' for graphs that must
+# stay below opset 22, because no engine has that opset's RoiAlign: bytes of
+# four weights, taken apart by bit operators, which engines fold, too.
+OPSETS = dict(int2=25, packed=21, int4=21, int8=17, float=17)
 # Smaller ones gain less than the additional nodes cost.
 _MIN_SIZE = 256
 
@@ -33,7 +35,7 @@ def use_integers(model: 'onnx.ModelProto', kind: str) -> Sizes:
     Args:
         model (onnx.ModelProto): Changed in place; its opset must be at least
             ``OPSETS[kind]``.
-        kind (str): 'int2', 'int4' or 'int8'.
+        kind (str): 'int2', 'packed', 'int4' or 'int8'.
 
     Returns:
         Sizes: The weights that were rewritten.
@@ -50,21 +52,18 @@ def use_integers(model: 'onnx.ModelProto', kind: str) -> Sizes:
             continue
         codes, scale = coded
         name = initializer.name
-        packed = code_tensor(f'{name}_codes', codes, kind)
         scales = numpy_helper.from_array(
             scale.reshape(-1, *[1] * (codes.ndim - 1)), f'{name}_scale')
+        coded = code_nodes(graph, name, codes, kind)
+        nodes += coded.nodes
         nodes += [
             helper.make_node(
-                'Cast', [packed.name], [f'{name}_float'],
-                name=f'{name}_cast',
-                to=TensorProto.FLOAT),
-            helper.make_node(
-                'Mul', [f'{name}_float', scales.name], [name],
-                name=f'{name}_mul')
+                'Cast', [coded.name], [f'{name}_float'], to=TensorProto.FLOAT),
+            helper.make_node('Mul', [f'{name}_float', scales.name], [name])
         ]
         graph.initializer.remove(initializer)
-        graph.initializer.extend([packed, scales])
-        sizes.append(stored(name, codes, packed, scale))
+        graph.initializer.append(scales)
+        sizes.append(stored(name, codes, coded.bytes, scale))
     insert_first(graph, nodes)
     return Sizes(sizes)
 
@@ -98,9 +97,25 @@ def ternary_rows(
     return np.sign(weight).astype(np.int8), scale
 
 
-def code_tensor(name: str, codes: np.ndarray, kind: str) -> 'onnx.TensorProto':
-    """Codes in {-1, 0, +1} as an initializer of the type ``kind``."""
+class Codes(NamedTuple):
+    """Stored codes of a weight.
+
+    Attributes:
+        name: Of the tensor that holds them, of a type that ``Cast`` takes.
+        nodes: What makes it of what is stored.
+        bytes: Of what is stored.
+    """
+    name: str
+    nodes: List[Any]
+    bytes: int
+
+
+def code_nodes(graph: 'onnx.GraphProto', name: str, codes: np.ndarray,
+               kind: str) -> Codes:
+    """Store codes in {-1, 0, +1} as the type ``kind``."""
     from onnx import TensorProto
+    if kind == 'packed':
+        return _packed(graph, name, codes)
     if kind == 'int2':
         data = pack_codes(torch.from_numpy(codes)).numpy()
     elif kind == 'int4':
@@ -110,19 +125,61 @@ def code_tensor(name: str, codes: np.ndarray, kind: str) -> 'onnx.TensorProto':
         data = nibbles[::2] | nibbles[1::2] << 4
     else:
         data = np.ascontiguousarray(codes)
-    return TensorProto(
-        name=name,
-        data_type=getattr(TensorProto, kind.upper()),
-        dims=codes.shape,
-        raw_data=data.tobytes())
+    tensor = graph.initializer.add()
+    tensor.CopyFrom(
+        TensorProto(
+            name=f'{name}_codes',
+            data_type=getattr(TensorProto, kind.upper()),
+            dims=codes.shape,
+            raw_data=data.tobytes()))
+    return Codes(tensor.name, [], data.nbytes)
 
 
-def stored(name: str, codes: np.ndarray, packed: 'onnx.TensorProto',
+def _packed(graph: 'onnx.GraphProto', name: str, codes: np.ndarray) -> Codes:
+    """Four codes a byte, and the nodes that take them apart."""
+    from onnx import TensorProto, helper, numpy_helper
+    data = pack_codes(torch.from_numpy(codes)).numpy()
+    shared = dict(
+        code_shifts=np.array([[0, 2, 4, 6]], np.uint8),
+        code_mask=np.array([3], np.uint8),
+        # By the two bits of a code.
+        code_values=np.array([0, 1, 0, -1], np.int8),
+        code_start=np.array([0], np.int64))
+    own = {
+        f'{name}_codes': data.reshape(-1, 1),
+        f'{name}_count': np.array([codes.size], np.int64),
+        f'{name}_shape': np.array(codes.shape, np.int64)
+    }
+    known = {value.name for value in graph.initializer}
+    graph.initializer.extend(
+        numpy_helper.from_array(value, key) for key, value in {
+            **shared,
+            **own
+        }.items() if key not in known)
+    steps = [('BitShift', [f'{name}_codes',
+                           'code_shifts'], dict(direction='RIGHT')),
+             ('BitwiseAnd', ['', 'code_mask'], {}),
+             ('Cast', [''], dict(to=TensorProto.INT32)),
+             ('Gather', ['code_values', ''], {}),
+             ('Flatten', [''], dict(axis=0)), ('Squeeze', [''], {}),
+             ('Slice', ['', 'code_start', f'{name}_count'], {}),
+             ('Reshape', ['', f'{name}_shape'], {})]
+    nodes, last = [], ''
+    for index, (kind, inputs, options) in enumerate(steps):
+        output = f'{name}_unpacked{index}'
+        nodes.append(
+            helper.make_node(kind, [x or last for x in inputs], [output],
+                             **options))
+        last = output
+    return Codes(last, nodes, data.nbytes)
+
+
+def stored(name: str, codes: np.ndarray, size: int,
            scale: np.ndarray) -> StoredTensor:
-    """What a weight takes in the file."""
+    """What a weight takes in the file, codes of ``size`` bytes."""
     return StoredTensor.ternary(name, torch.from_numpy(codes),
-                                codes.size * scale.itemsize,
-                                len(packed.raw_data), scale.nbytes)
+                                codes.size * scale.itemsize, size,
+                                scale.nbytes)
 
 
 def insert_first(graph: 'onnx.GraphProto',
