@@ -1,9 +1,11 @@
 """Turn a trained ternary detector into one small file: packed safetensors
 for PyTorch, or ONNX."""
 import argparse
+from functools import partial
 
 from mmengine.config import DictAction
 from rich.console import Console
+from rich.progress import track
 
 from mmtern.engine.cli import fail, load_config, require_file
 from mmtern.files import save_packed
@@ -13,7 +15,8 @@ from mmtern.files.save import DTYPES, PREDICTION_FORMATS
 from mmtern.files.trained import build_trained
 
 PACKED_ONLY = ('encoding', 'dtype', 'predictions')
-ONNX_ONLY = ('weights', 'input_size')
+ONNX_ONLY = ('weights', 'activations', 'input_size', 'keep', 'raw')
+CALIBRATION_ONLY = ('calibrate', 'images')
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,6 +53,29 @@ def parse_args() -> argparse.Namespace:
         help='ternary weights as INT2 (default; opset 25, onnxruntime >= '
         '1.24), INT4 (opset 21), INT8 (opset 17) or float')
     onnx.add_argument(
+        '--activations',
+        choices=('int8', 'float'),
+        help='int8 (default, but for --raw): faster, measured on training '
+        'images; float: equal to the checkpoint')
+    onnx.add_argument(
+        '--calibrate',
+        type=int,
+        metavar='N',
+        help='images to measure 8-bit activations with (default 32)')
+    onnx.add_argument(
+        '--images',
+        metavar='FOLDER',
+        help='take these instead of the config\'s training images')
+    onnx.add_argument(
+        '--keep',
+        nargs='+',
+        metavar='PATTERN',
+        help='layers that compute in float, by regular expressions')
+    onnx.add_argument(
+        '--raw',
+        action='store_true',
+        help='the head\'s outputs instead of boxes, for tools/test_onnx.py')
+    onnx.add_argument(
         '--input-size',
         nargs=2,
         type=int,
@@ -68,7 +94,8 @@ def main() -> None:
     to_onnx = args.out.endswith('.onnx')
     if not to_onnx and not args.out.endswith('.safetensors'):
         fail(f'OUT must end in .safetensors or .onnx, but got {args.out!r}')
-    for name in PACKED_ONLY if to_onnx else ONNX_ONLY:
+    others = PACKED_ONLY if to_onnx else ONNX_ONLY + CALIBRATION_ONLY
+    for name in others:
         if getattr(args, name):
             option = name.replace('_', '-')
             fail(f'--{option} does not apply to {args.out!r}')
@@ -77,15 +104,29 @@ def main() -> None:
     names = ONNX_ONLY if to_onnx else PACKED_ONLY
     options = {name: getattr(args, name) for name in names}
     options = {k: v for k, v in options.items() if v}
+    if to_onnx:
+        quiet = args.raw or args.weights == 'float'
+        options.setdefault('activations', 'float' if quiet else 'int8')
+        for name in CALIBRATION_ONLY:
+            given = getattr(args, name)
+            if given is not None and options['activations'] == 'float':
+                fail(f'--{name} does not apply to float activations')
+        if args.calibrate is not None and args.calibrate < 1:
+            fail(f'--calibrate must be at least 1, but got {args.calibrate}')
     console = Console(width=110)
     try:
         check_target(args.out, args.force)
         if to_onnx:
             # The extra's packages are needed for this format only.
-            from mmtern.deploy import check_onnx_packages, save_onnx
+            from mmtern.deploy import (calibration_images, check_onnx_packages,
+                                       save_onnx)
             check_onnx_packages()
         model, meta = build_trained(cfg, args.checkpoint)
         save = save_onnx if to_onnx else save_packed
+        if options.get('activations') == 'int8':
+            options['images'] = list(
+                calibration_images(cfg, args.calibrate or 32, args.images))
+            options['progress'] = partial(track, description='calibrating')
         sizes = save(model, cfg, args.out, meta, force=args.force, **options)
     except FileExistsError as error:
         fail(f'{error}; --force replaces it')

@@ -24,7 +24,7 @@ def main() -> None:
         from mmtern.deploy import check_onnx_packages
         check_onnx_packages()
         cfg.model = dict(
-            type='OnnxDetector', onnx=args.onnx, detector=cfg.model)
+            type='mmdet.OnnxDetector', onnx=args.onnx, detector=cfg.model)
         cfg.load_from = None
         # Hooks that look after ternary layers have nothing to do here.
         cfg.custom_hooks = []
