@@ -259,7 +259,9 @@ class _Writer:
             ValueError: If they differ.
         """
         cases = [(form.size or _SIZES[0], 1)]
-        second = _SIZES[1] if self.raw else _ODD_SIZE
+        # Without padding of its own a detector, too, may want even sides.
+        pads = not self.raw and self.parts[0].module.module.divisor > 1
+        second = _ODD_SIZE if pads else _SIZES[1]
         cases.append((form.size or second, form.batch or 2))
         # With all boxes, not only with those of the noise's few good scores.
         with _no_threshold(self.detector):
@@ -305,6 +307,9 @@ class _Writer:
                     values[name] = torch.randn(
                         values[name].shape,
                         generator=torch.Generator().manual_seed(seed))
+                elif name.startswith('head') or name == 'bbox_pred':
+                    # An untrained detector's exponentials have no bound.
+                    values[name] = values[name].clamp(-2, 2)
 
     @torch.no_grad()
     def _mmdet_boxes(self, values: Dict[str,
