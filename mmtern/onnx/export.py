@@ -90,7 +90,7 @@ def save_onnx(model: nn.Module,
         notes.append(f'{target}: outputs differ from PyTorch\'s by at most '
                      f'{difference:.1e}')
     found = sum(len(size.integers.tensors) for size in sizes)
-    expected = len({id(x.weight) for x in ternary_layers(model).values()})
+    expected = len({id(x.latent) for x in ternary_layers(model).values()})
     if weights != 'float' and found < expected:
         notes.append(
             f'{expected - found} of {expected} ternary layers stay '

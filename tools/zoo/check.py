@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmtern import Scope, survey, ternary_layers
 from .inputs import predict_batch, seed, train_batch
+from .shares import shares
 from .watch import latent_weights_unused, three_values
 
 # Pixels: most detectors do with the first, some need the second (SSD).
@@ -37,7 +38,7 @@ def check(path: str, record: Dict[str, Any], save) -> None:
         record.update(stage='float', side=side)
         save()
         try:
-            trained, weights = _run_float(model, side)
+            trained, weights = _run_float(model, side, record)
             break
         except Exception as error:
             traceback.print_exc()
@@ -78,10 +79,11 @@ def _strip(node: Any) -> None:
             _strip(value)
 
 
-def _run_float(model: ConfigDict, side: int) -> tuple:
+def _run_float(model: ConfigDict, side: int, record: Dict[str, Any]) -> tuple:
     seed()
     detector = MODELS.build(copy.deepcopy(model))
     detector.init_weights()
+    record.update(shares(detector))
     weights = copy.deepcopy(detector.state_dict())
     trained = _train(detector, model, side)
     _predict(detector, model, side)
@@ -117,8 +119,6 @@ def _run_ternary(model: ConfigDict, side: int, trained: Set[str],
 
 def _count(detector: nn.Module, record: Dict[str, Any]) -> None:
     ternary = ternary_layers(detector)
-    weights = {id(x.weight): x.weight.numel() for x in ternary.values()}
-    parameters = sum(p.numel() for p in detector.parameters())
     left: Dict[str, List[str]] = {}
     for layer in survey(detector, Scope()).left:
         # A ternary layer is a type that the scope does not know.
@@ -126,8 +126,6 @@ def _count(detector: nn.Module, record: Dict[str, Any]) -> None:
             left.setdefault(layer.reason, []).append(layer.name)
     record.update(
         layers=len(ternary),
-        share=sum(weights.values()) / parameters,
-        parameters=parameters,
         ternary=_families(ternary),
         left={
             reason: dict(layers=len(names), names=_families(names))
