@@ -87,8 +87,10 @@ def test_trains_a_step_and_infers(name):
         key
         for key, value in after.items() if not torch.equal(value, before[key])
     }
-    # No ternary layer is frozen.
-    assert {f'{key}.weight' for key in layers} <= moved
+    # No ternary layer is frozen; but YOLOX's class towers learn only on the
+    # levels that an object was assigned to, and untrained there are few.
+    frozen = {f'{key}.weight' for key in layers} - moved
+    assert all('multi_level_cls_convs' in key for key in frozen), frozen
     with torch.no_grad():
         results = detector.eval().test_step(images())
     assert len(results) == 2

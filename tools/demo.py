@@ -1,6 +1,6 @@
 """Train a float and a ternary detector on the embedded data set, test both,
-export the ternary one and draw detections. `bash tools/demo.sh` sets up and
-runs this."""
+export the ternary one, draw detections and write a report. `bash
+tools/demo.sh` sets up and runs this."""
 import argparse
 import os
 import os.path as osp
@@ -8,28 +8,37 @@ import re
 import subprocess
 import sys
 import time
-from glob import glob
-from typing import Dict, List
+from dataclasses import dataclass
+from typing import List, Optional, Sequence
 
-import cv2
-import numpy as np
-from mmdet.apis import DetInferencer
-from mmengine.config import Config
-from mmengine.runner import Runner
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (BarColumn, Progress, TextColumn, TimeElapsedColumn,
                            TimeRemainingColumn)
 from rich.table import Table
 
-from mmtern.analysis.measure import summarize
-from mmtern.engine.cli import fail
+from mmtern.engine.cli import Parser, fail
 
 CONFIG = 'configs/{}_r18-lite_shapes.py'
 STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
+# What tools/test.py and tools/export.py end with.
+TESTED = re.compile(r'^test AP ([\d.]+), AP50 ([\d.]+); (.+), ([\d.]+ MB)$',
+                    re.M)
+WROTE = re.compile(r'^wrote .*: ([\d.]+ MB), ([\d.]+x) smaller', re.M)
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+@dataclass(frozen=True)
+class Trained:
+    """A training of the demo: title, what it had, config and checkpoint."""
+    title: str
+    had: str
+    config: str
+    checkpoint: str
+    seconds: float
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = Parser(__doc__, 'python tools/demo.py --detector faster_rcnn')
     parser.add_argument(
         '--detector',
         choices=('retinanet', 'faster_rcnn'),
@@ -40,22 +49,35 @@ def parse_args() -> argparse.Namespace:
         '--epochs',
         nargs=2,
         type=int,
-        default=[18, 9],
-        metavar=('FLOAT', 'TERNARY'),
-        help='epochs of the two trainings')
-    args = parser.parse_args()
-    if min(args.epochs) < 1:
-        fail(f'--epochs must be at least 1 each, but got {args.epochs}')
+        default=[12, 6],
+        metavar=('FLOAT', 'MORE'),
+        help='epochs of the float detector, and how many more both it and '
+        'its ternary twin have then')
+    args = parser.parse_args(argv)
+    if args.epochs[0] < 1 or args.epochs[1] < 2:
+        fail('--epochs must be at least 1 and 2 (an approach and a ternary '
+             f'epoch), but got {args.epochs}')
     return args
 
 
-def call(*command: str) -> None:
-    """Run one of the tools; its failure is the demo's."""
-    if subprocess.run([sys.executable, *command]).returncode:
+def call(*command: str) -> str:
+    """Run one of the tools; its failure is the demo's.
+
+    Returns:
+        str: What it printed.
+    """
+    result = subprocess.run([sys.executable, *command],
+                            stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
+                            text=True)
+    if result.returncode:
+        sys.stderr.write(result.stdout[-3000:])
         fail(f'{" ".join(command)} failed')
+    return result.stdout
 
 
-def train(config: str, work_dir: str, epochs: int, *options: str) -> float:
+def train(title: str, config: str, work_dir: str, epochs: int, *options:
+          str) -> float:
     """Train with a progress bar; the log goes to ``train.log``.
 
     Returns:
@@ -65,18 +87,18 @@ def train(config: str, work_dir: str, epochs: int, *options: str) -> float:
     command = [
         sys.executable, 'tools/train.py', config, '--work-dir', work_dir,
         '--cfg-options', f'train_cfg.max_epochs={epochs}',
-        f'train_cfg.val_interval={epochs}', f'param_scheduler.1.end={epochs}',
-        f'param_scheduler.1.T_max={epochs}', *options
+        f'train_cfg.val_interval={max(1, epochs // 3)}',
+        f'param_scheduler.1.end={epochs}', f'param_scheduler.1.T_max={epochs}',
+        f'default_hooks.checkpoint.interval={max(1, epochs // 3)}', *options
     ]
     log_path = osp.join(work_dir, 'train.log')
     started = time.time()
-    columns = (TextColumn('{task.description:34}'), BarColumn(),
+    columns = (TextColumn('{task.description:28}'), BarColumn(),
                TextColumn('{task.percentage:3.0f}%'), TimeElapsedColumn(),
                TimeRemainingColumn())
     with open(
             log_path, 'w', buffering=1) as log, Progress(*columns) as progress:
-        task = progress.add_task(
-            osp.splitext(osp.basename(config))[0], total=1.0)
+        task = progress.add_task(title, total=1.0)
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -93,7 +115,7 @@ def train(config: str, work_dir: str, epochs: int, *options: str) -> float:
                     # Where a bar cannot move, a line an epoch.
                     spent = time.time() - started
                     print(
-                        f'{work_dir}: epoch {epoch}/{epochs}, about '
+                        f'{title}: epoch {epoch}/{epochs}, about '
                         f'{spent * (1 / done - 1):.0f} s left',
                         flush=True)
         progress.update(task, completed=1.0)
@@ -102,76 +124,89 @@ def train(config: str, work_dir: str, epochs: int, *options: str) -> float:
     return time.time() - started
 
 
-def test(config: str, checkpoint: str, work_dir: str) -> Dict[str, float]:
-    """COCO metrics on the test split, and how ternary the model is."""
-    cfg = Config.fromfile(config)
-    cfg.work_dir, cfg.load_from = work_dir, checkpoint
-    cfg.log_level = 'WARNING'
-    runner = Runner.from_cfg(cfg)
-    result = runner.test()
-    return dict(
-        AP=100 * result.get('coco/bbox_mAP', 0.0),
-        AP50=100 * result.get('coco/bbox_mAP_50', 0.0),
-        **summarize(runner.model))
-
-
-def draw(models: List[tuple], image: str, path: str) -> None:
-    """Detections of several (title, config, checkpoint), side by side."""
-    panels = []
-    for title, config, checkpoint in models:
-        inferencer = DetInferencer(
-            config, checkpoint, device='cpu', show_progress=False)
-        shown = inferencer(image, return_vis=True, pred_score_thr=0.4)
-        panel = cv2.resize(
-            shown['visualization'][0][..., ::-1], None, fx=2, fy=2)
-        cv2.putText(panel, title, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.8,
-                    (255, 255, 255), 2)
-        panels.append(panel)
-    cv2.imwrite(path, np.hstack(panels))
-
-
-def main() -> None:
-    args = parse_args()
+def train_all(args: argparse.Namespace) -> List[Trained]:
+    """A float detector; from it, with equal epochs and settings, a float and
+    a ternary one."""
+    first, more = args.epochs
     float_config = CONFIG.format(args.detector)
     ternary_config = CONFIG.format(f'tern_{args.detector}')
+    # The ternary schedule, for the float twin's further epochs.
+    same = ('optim_wrapper.optimizer.lr=2e-3',
+            'optim_wrapper.optimizer.weight_decay=0.0',
+            'param_scheduler.0.end=20')
+    trained = []
+    for title, config, epochs, options in (('float', float_config, first,
+                                            ()), ('float, longer',
+                                                  float_config, more, same),
+                                           ('ternary', ternary_config, more,
+                                            ())):
+        name = title.replace(', ', '_')
+        work_dir = osp.join(args.work_dir, name)
+        if trained:
+            options += (f'load_from={trained[0].checkpoint}', )
+        bar = f'{title}, {epochs} epochs'
+        seconds = train(bar, config, work_dir, epochs, *options)
+        had = f'{first}' if not trained else f'{first} + {more}'
+        trained.append(
+            Trained(title, had, config,
+                    osp.join(work_dir, f'epoch_{epochs}.pth'), seconds))
+    return trained
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(argv)
+    console = Console(highlight=False)
+    started = time.time()
     call('tools/make_shapes.py', 'data/shapes')
-    float_dir = osp.join(args.work_dir, 'float')
-    ternary_dir = osp.join(args.work_dir, 'ternary')
-    float_epochs, ternary_epochs = args.epochs
-    float_file = osp.join(float_dir, f'epoch_{float_epochs}.pth')
-    ternary_file = osp.join(ternary_dir, f'epoch_{ternary_epochs}.pth')
-    seconds = [
-        train(float_config, float_dir, float_epochs),
-        train(ternary_config, ternary_dir, ternary_epochs,
-              f'load_from={float_file}')
+    trained = train_all(args)
+    start, longer, ternary = trained
+    console.print('testing, exporting, drawing ...')
+    table = Table(
+        'detector',
+        'epochs, float + more',
+        'AP',
+        'AP50',
+        'weights',
+        'size',
+        'minutes',
+        box=SIMPLE_HEAD)
+    tested = []
+    for one in trained:
+        said = call('tools/test.py', one.config, one.checkpoint, '--work-dir',
+                    osp.dirname(one.checkpoint))
+        tested.append(TESTED.search(said))
+        ap, ap50, weights, size = tested[-1].groups()
+        table.add_row(one.title, one.had, ap, ap50, weights, size,
+                      f'{one.seconds / 60:.1f}')
+    folder = osp.dirname(ternary.checkpoint)
+    made = [
+        osp.join(folder, f'ternary.{end}') for end in ('safetensors', 'onnx')
     ]
-    rows = [
-        test(float_config, float_file, float_dir),
-        test(ternary_config, ternary_file, ternary_dir)
+    sizes = [
+        WROTE.search(
+            call('tools/export.py', ternary.config, ternary.checkpoint, path,
+                 '--force')) for path in made
     ]
-    packed = osp.join(args.work_dir, 'ternary.safetensors')
-    call('tools/export.py', ternary_config, ternary_file, packed, '--force')
     picture = osp.join(args.work_dir, 'detections.png')
-    image = sorted(glob('data/shapes/test/*.jpg'))[0]
-    draw([('float', float_config, float_file),
-          ('ternary', ternary_config, ternary_file)], image, picture)
-    table = Table('detector', 'AP', 'AP50', 'zeros', 'bits/weight', 'cosine',
-                  'seconds')
-    for name, row, spent in zip(('float', 'ternary'), rows, seconds):
-        measured = [
-            f'{row["zeros"]:.1%}', f'{row["bits_per_weight"]:.2f}',
-            f'{row["cosine"]:.3f}'
-        ] if 'zeros' in row else ['-', '32', '-']
-        table.add_row(name, f'{row["AP"]:.1f}', f'{row["AP50"]:.1f}',
-                      *measured, f'{spent:.0f}')
-    console = Console()
+    call('tools/draw_detections.py', picture, '--model', 'float',
+         longer.config, longer.checkpoint, '--model', 'ternary',
+         ternary.config, made[0])
+    page = osp.join(args.work_dir, 'report.html')
+    call('tools/report.py', folder, '--float', osp.dirname(longer.checkpoint),
+         '--out', page)
     console.print(table)
-    sizes = [osp.getsize(path) / 2**20 for path in (float_file, packed)]
-    console.print(f'float checkpoint   {float_file} ({sizes[0]:.1f} MiB with '
-                  'optimizer state)\n'
-                  f'ternary checkpoint {ternary_file}\n'
-                  f'packed file        {packed} ({sizes[1]:.1f} MiB)\n'
-                  f'detections         {picture}')
+    for path, size in zip(made, sizes):
+        console.print(f'{path}: {size[1]}, {size[2]} smaller', soft_wrap=True)
+    console.print(
+        f'{picture}\nreport: file://{osp.abspath(page)}', soft_wrap=True)
+    minutes = (time.time() - started) / 60
+    console.print(
+        f'{minutes:.0f} minutes. Next:\n'
+        f'  python tools/test.py {ternary.config} {made[0]}\n'
+        f'  python tools/sensitivity.py {start.config} {start.checkpoint}\n'
+        '  python -m mmtern inspect mmdet::retinanet/'
+        'retinanet_r50_fpn_1x_coco.py',
+        soft_wrap=True)
 
 
 if __name__ == '__main__':

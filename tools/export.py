@@ -1,33 +1,38 @@
 """Turn a trained ternary detector into one small file: packed safetensors
 for PyTorch, or ONNX."""
 import argparse
+import os.path as osp
+from typing import Optional, Sequence
 
-from mmengine.config import DictAction
 from rich.console import Console
 
-from mmtern.engine.cli import fail, load_config, require_file
+from mmtern.analysis.measure import read_checkpoint
+from mmtern.engine import provenance
+from mmtern.engine.cli import (Parser, add_config_options, fail,
+                               import_quietly, load_config, mistakes_told,
+                               only_warnings_logged, require_file,
+                               require_keys, warn)
 from mmtern.files import save_packed
 from mmtern.files.atomic import check_target
 from mmtern.files.compression import ENCODINGS
 from mmtern.files.save import DTYPES, PREDICTION_FORMATS
+from mmtern.files.sizes import megabytes, nbytes
 from mmtern.files.trained import build_trained
 
 PACKED_ONLY = ('encoding', 'dtype', 'predictions')
 ONNX_ONLY = ('weights', 'input_size')
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = Parser(
+        __doc__, 'python tools/export.py configs/tern_retinanet_r18-lite_'
+        'shapes.py work_dirs/tern/epoch_12.pth tern.safetensors')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='trained checkpoint')
     parser.add_argument('out', help='OUT.safetensors or OUT.onnx')
     parser.add_argument(
         '--force', action='store_true', help='replace an existing OUT')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override config settings, key=value; lists as key="[a,b]"')
+    add_config_options(parser)
     packed = parser.add_argument_group('for .safetensors')
     packed.add_argument(
         '--encoding',
@@ -56,15 +61,14 @@ def parse_args() -> argparse.Namespace:
         metavar=('HEIGHT', 'WIDTH'),
         help='the one size of padded images to take, multiples of 32 pixels '
         '(default: any size)')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     args.launcher = 'none'
     args.local_rank = 0
     args.work_dir = None
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def export(args: argparse.Namespace) -> None:
     to_onnx = args.out.endswith('.onnx')
     if not to_onnx and not args.out.endswith('.safetensors'):
         fail(f'OUT must end in .safetensors or .onnx, but got {args.out!r}')
@@ -73,27 +77,52 @@ def main() -> None:
             option = name.replace('_', '-')
             fail(f'--{option} does not apply to {args.out!r}')
     cfg = load_config(args)
+    require_keys(cfg, args.config, 'model')
     require_file(args.checkpoint, 'checkpoint')
     names = ONNX_ONLY if to_onnx else PACKED_ONLY
     options = {name: getattr(args, name) for name in names}
     options = {k: v for k, v in options.items() if v}
-    console = Console(width=110)
     try:
         check_target(args.out, args.force)
-        if to_onnx:
-            # The extra's packages are needed for this format only.
-            from mmtern.onnx import check_onnx_packages, save_onnx
-            check_onnx_packages()
-        model, meta = build_trained(cfg, args.checkpoint)
-        save = save_onnx if to_onnx else save_packed
-        sizes = save(model, cfg, args.out, meta, force=args.force, **options)
     except FileExistsError as error:
         fail(f'{error}; --force replaces it')
-    except (OSError, ValueError, ImportError) as error:
-        fail(str(error))
+    if to_onnx:
+        # The extra's packages are needed for this format only.
+        from mmtern.onnx import check_onnx_packages, save_onnx
+        check_onnx_packages()
+    import_quietly('mmdet.datasets', 'mmdet.evaluation')
+    checkpoint = read_checkpoint(args.checkpoint)
+    caution = provenance.warning(cfg, checkpoint, args.checkpoint, args.config)
+    if caution:
+        # The file itself says so where it is used.
+        cfg[provenance.UNTRAINED] = True
+    # What is ternary was in the training's log and is in the table below.
+    with only_warnings_logged():
+        model, meta = build_trained(cfg, args.checkpoint)
+    save = save_onnx if to_onnx else save_packed
+    sizes = save(model, cfg, args.out, meta, force=args.force, **options)
+    console = Console(highlight=False)
     console.print(sizes.table())
     for remark in sizes.remarks():
-        console.print(remark, highlight=False, soft_wrap=True)
+        console.print(remark, soft_wrap=True)
+    paths = [graph.path for graph in sizes.graphs] if to_onnx else [args.out]
+    size = sum(map(osp.getsize, paths))
+    before = sum(map(nbytes, model.state_dict().values()))
+    exact = '' if to_onnx or sizes.notes else ', equal bit by bit'
+    tester = 'test_onnx.py' if to_onnx else 'test.py'
+    console.print(
+        f'wrote {", ".join(paths)}: {megabytes(size)}, {before / size:.1f}x '
+        f'smaller{exact}; test it: python tools/{tester} {args.config} '
+        f'{args.out}',
+        soft_wrap=True)
+    if caution:
+        warn(caution)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(argv)
+    with mistakes_told():
+        export(args)
 
 
 if __name__ == '__main__':

@@ -1,22 +1,38 @@
 """Test a detector with its config's metrics; arguments as in mmdet's
 test.py."""
 import argparse
+import os.path as osp
 from copy import deepcopy
+from typing import Dict, Optional, Sequence
 
-from mmdet.engine.hooks.utils import trigger_visualization_hook
-from mmdet.evaluation import DumpDetResults
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
-from mmtern.engine.cli import (add_common_arguments, fail, load_config,
-                               require_data, require_file)
+from mmtern.analysis.measure import read_checkpoint, summarize
+from mmtern.analysis.shipped_size import shipped_size
+from mmtern.engine import provenance
+from mmtern.engine.cli import (Parser, add_common_arguments, fail,
+                               import_quietly, load_config, mistakes_told,
+                               require_data, require_file, require_keys, warn)
 from mmtern.engine.distributed import leave_process_group
 from mmtern.files import refuse_other_files
+from mmtern.files.sizes import megabytes
+
+# What the last line calls the metrics of mmdet, values in [0, 1].
+SHORT = {
+    'coco/bbox_mAP': 'AP',
+    'coco/bbox_mAP_50': 'AP50',
+    'coco/segm_mAP': 'mask AP',
+    'pascal_voc/mAP': 'mAP',
+}
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = Parser(
+        __doc__, 'python tools/test.py configs/tern_retinanet_r18-lite_shapes'
+        '.py work_dirs/tern/epoch_12.pth')
     add_common_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint or packed file')
     parser.add_argument('--out', help='write predictions to this .pkl file')
@@ -27,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         '--wait-time', type=float, default=2, help='seconds per shown image')
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         fail(f'--out must end in .pkl or .pickle, but got {args.out!r}')
     return args
@@ -58,27 +74,70 @@ def use_test_time_augmentation(cfg: Config) -> None:
     dataset.pipeline = pipeline
 
 
+def summary(metrics: Dict[str, float], model: nn.Module,
+            size: Optional[int]) -> str:
+    """The test in one line: accuracy, kind of weights, size of the file."""
+    known = [
+        f'{name} {100 * metrics[key]:.1f}' for key, name in SHORT.items()
+        if key in metrics
+    ]
+    if not known:
+        known = [
+            f'{key} {value:.4g}' for key, value in metrics.items()
+            if not key.endswith('time')
+        ]
+    measured = summarize(model)
+    kind = (f'ternary, {100 * measured["zeros"]:.1f} % zeros'
+            if measured else 'float')
+    packed = f', {megabytes(size)}' if size is not None else ''
+    return f'test {", ".join(known)}; {kind}{packed}'
+
+
 def test(args: argparse.Namespace) -> None:
     cfg = load_config(args)
+    require_keys(cfg, args.config, 'model', 'test_dataloader',
+                 'test_evaluator', 'test_cfg')
     require_data(cfg, 'test_dataloader')
     require_file(args.checkpoint, 'checkpoint')
+    checkpoint = read_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
+    plain = cfg.copy()
+    import_quietly('mmdet.datasets', 'mmdet.evaluation')
     if args.show or args.show_dir:
+        from mmdet.engine.hooks.utils import trigger_visualization_hook
         cfg = trigger_visualization_hook(cfg, args)
     if args.tta:
         use_test_time_augmentation(cfg)
+    # Environment and config, some 400 lines, are in the training's log.
+    level, cfg.log_level = cfg.get('log_level', 'INFO'), 'WARNING'
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
+    for logger in (runner.logger, *runner.logger.handlers):
+        logger.setLevel(level)
+    model = getattr(runner.model, 'module', runner.model)
+    provenance.check_fit(model, checkpoint, args.checkpoint)
     # A float model, too, must not run on a part of another one's file.
-    refuse_other_files(getattr(runner.model, 'module', runner.model))
+    refuse_other_files(model)
     if args.out is not None:
+        from mmdet.evaluation import DumpDetResults
         runner.test_evaluator.metrics.append(
             DumpDetResults(out_file_path=args.out))
-    runner.test()
+    metrics = runner.test()
+    if runner.rank == 0:
+        packed = args.checkpoint.endswith('.safetensors')
+        size = osp.getsize(args.checkpoint) if packed else shipped_size(
+            model.cpu(), plain)
+        print(summary(metrics, model, size), flush=True)
+        sentence = provenance.warning(plain, checkpoint, args.checkpoint,
+                                      args.config)
+        if sentence:
+            warn(sentence)
 
 
-def main() -> None:
-    test(parse_args())
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(argv)
+    with mistakes_told():
+        test(args)
     leave_process_group()
 
 

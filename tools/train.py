@@ -1,17 +1,30 @@
 """Train a detector, float or ternary; arguments as in mmdet's train.py."""
 import argparse
+import logging
+import shlex
+import sys
+from typing import List, Optional, Sequence
 
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
-from mmtern.engine.cli import (add_common_arguments, fail, load_config,
-                               require_data, require_file, use_amp)
+from mmtern.analysis.measure import read_checkpoint
+from mmtern.convert import ternary_layers
+from mmtern.engine import provenance
+from mmtern.engine.cli import (Parser, add_common_arguments, fail,
+                               import_quietly, load_config, mistakes_told,
+                               require_data, require_file, require_keys,
+                               require_load_from, require_model, use_amp)
 from mmtern.engine.distributed import leave_process_group, use_gloo_on_cpu
 from mmtern.engine.resume import set_resume
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = Parser(
+        __doc__, 'python tools/train.py configs/retinanet_r18-lite_shapes.py '
+        '--work-dir work_dirs/float')
     add_common_arguments(parser)
     parser.add_argument(
         '--amp',
@@ -27,11 +40,49 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='checkpoint to resume from; without a value, the latest one in '
         'the work directory')
-    return parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def remarks(cfg: Config, model: nn.Module, config: str) -> List[str]:
+    """What is odd about the weights that a training starts from."""
+    layers = ternary_layers(model)
+    path = cfg.get('load_from')
+    if cfg.get('resume'):
+        return []
+    if not path:
+        return [
+            f'{config} is ternary and has no load_from, so it starts from '
+            'untrained weights and will lose AP; train its float twin first '
+            'and set load_from to that checkpoint'
+        ] if layers else []
+    if '://' in path:
+        return []
+    checkpoint = read_checkpoint(path)
+    missing = provenance.misfits(model, checkpoint['state_dict'])
+    left = [
+        name for name, layer in layers.items()
+        if f'{name}.{layer.latent_name}' in missing
+    ]
+    found = []
+    if left:
+        trained = provenance.of_checkpoint(checkpoint['meta'])
+        found.append(f'{path}{f" ({trained})" if trained else ""} holds no '
+                     f'fitting weights for {len(left)} of {len(layers)} '
+                     f'ternary layers, like {left[0]}, which start untrained')
+    if not layers:
+        sentence = provenance.warning(cfg, checkpoint, path, config)
+        found += [sentence] if sentence else []
+    return found
+
+
+def _unless_paramwise(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith('paramwise_options')
 
 
 def train(args: argparse.Namespace) -> None:
     cfg = load_config(args)
+    require_keys(cfg, args.config, 'model', 'train_dataloader', 'train_cfg',
+                 'optim_wrapper')
     if args.amp:
         use_amp(cfg)
     if args.auto_scale_lr:
@@ -39,20 +90,33 @@ def train(args: argparse.Namespace) -> None:
             fail('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size='
                  f'...) in {args.config}')
         cfg.auto_scale_lr.enable = True
+    if args.resume != 'auto':
+        require_file(args.resume, '--resume')
     set_resume(cfg, args.resume)
     require_data(cfg, 'train_dataloader', 'val_dataloader')
-    require_file(cfg.get('load_from'), 'load_from')
+    require_load_from(cfg.get('load_from'), args.config)
+    import_quietly('mmdet.datasets', 'mmdet.evaluation')
+    # The model goes again before the runner builds its own.
+    found = remarks(cfg, require_model(cfg, args.config, training=True),
+                    args.config)
     use_gloo_on_cpu(cfg)
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
-    try:
-        runner.train()
-    except FloatingPointError as error:
-        fail(str(error))
+    # One line for each norm and bias: they stay in the file.
+    for handler in runner.logger.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(_unless_paramwise)
+    # For whoever, or whatever, reads the log.
+    runner.logger.info(f'Command: {shlex.join(["python", *sys.argv])}')
+    for sentence in found:
+        runner.logger.warning(sentence)
+    runner.train()
 
 
-def main() -> None:
-    train(parse_args())
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(argv)
+    with mistakes_told():
+        train(args)
     leave_process_group()
 
 

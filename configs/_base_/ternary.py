@@ -5,8 +5,9 @@
 # There they join the base's hooks; custom_hooks would replace the base's.
 custom_imports = dict(imports=['mmtern'], allow_failed_imports=False)
 ternary_hooks = dict(
-    # Half of the run to approach ternary weights, the other half ternary.
-    ternary=dict(type='TernaryScheduleHook', begin=0.5),
+    # By default half of the run approaches ternary weights, the other half is
+    # ternary. Not set here, so that a child can set a number or a dict.
+    ternary=dict(type='TernaryScheduleHook'),
     # Weak, so that the detector's own loss leads, and over where the weights
     # are ternary anyway.
     regularizer=dict(type='TernaryRegularizerHook', loss_weight=1e-4, end=0.5),

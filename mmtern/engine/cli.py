@@ -1,26 +1,95 @@
-"""What the command-line tools share: a checked config, errors in a
-sentence."""
+"""What the command-line tools share: arguments, a checked config, and errors
+in a sentence. Nothing but a tool may import this: its functions end the
+program."""
+import io
+import logging
 import os
 import os.path as osp
 import sys
-from argparse import ArgumentParser, Namespace
-from typing import Any, Iterator, NoReturn, Optional
+import warnings
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from contextlib import contextmanager, redirect_stdout
+from glob import escape, glob
+from importlib import import_module
+from typing import Any, Iterator, List, NoReturn, Optional
 
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import HOOKS, OPTIMIZERS, Registry, init_default_scope
+from mmengine.utils import import_modules_from_strings
 
-DATA_SECTION = 'README.md, section "Data"'
+from .data import DATA_SECTION, check_data
+from .mistakes import did_you_mean, registered_names, sentence_for
+from .resume import latest_whole_checkpoint
+
+__all__ = [
+    'DATA_SECTION', 'Parser', 'add_common_arguments', 'add_config_options',
+    'fail', 'import_quietly', 'load_config', 'mistakes_told',
+    'only_warnings_logged', 'require_data', 'require_file', 'require_keys',
+    'require_load_from', 'require_model', 'use_amp', 'warn'
+]
+
+# What mmdet says about optional packages as it is imported.
+NOISE = 'Could not import OneDL. Skipping OneDL datasets.'
+# Keys of a config that need not be there to be set on the command line.
+RUNNER_KEYS = ('load_from', 'resume', 'randomness', 'work_dir', 'launcher',
+               'log_level', 'experiment_name', 'visualizer', 'env_cfg',
+               'log_processor', 'default_scope', 'default_hooks',
+               'custom_hooks', 'custom_imports', 'auto_scale_lr',
+               'param_scheduler', 'model_wrapper_cfg', 'compile', 'tta_model',
+               'tta_pipeline')
+
+
+class Parser(ArgumentParser):
+    """A parser whose mistakes end the program like all others: one sentence,
+    exit status 1.
+
+    Args:
+        description (str): What the tool does.
+        example (str): A command line to start from, shown by ``--help``.
+    """
+
+    def __init__(self, description: Optional[str], example: str) -> None:
+        super().__init__(
+            description=description,
+            epilog=f'example:\n  {example}',
+            formatter_class=RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        fail(f'{message}; --help lists what is accepted')
+
+
+class _Options(DictAction):
+    """mmengine's key=value options, with a sentence for those that are
+    not."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} takes key=value, but got '
+                             f'{value!r}')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_config_options(parser: ArgumentParser) -> None:
+    """Add ``--cfg-options``, as mmdet has it."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_Options,
+        metavar='KEY=VALUE',
+        help='override config settings, key=value; lists as key="[a,b]"')
 
 
 def add_common_arguments(parser: ArgumentParser) -> None:
     """Add mmdet's arguments that training and testing have in common."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and results go')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override config settings, key=value; lists as key="[a,b]"')
+    add_config_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -35,6 +104,54 @@ def fail(sentence: str) -> NoReturn:
     sys.exit(f'error: {sentence}')
 
 
+def warn(sentence: str) -> None:
+    """Print a warning as one line on the error stream."""
+    sys.stdout.flush()
+    print(f'warning: {sentence}', file=sys.stderr, flush=True)
+
+
+@contextmanager
+def mistakes_told(subject: str = '') -> Iterator[None]:
+    """End the program in a sentence where a user's mistake was the cause;
+    other exceptions pass.
+
+    Args:
+        subject (str): What the sentence is about, e.g. the config's path.
+    """
+    try:
+        yield
+    except Exception as error:
+        sentence = sentence_for(error)
+        if sentence is None:
+            raise
+        fail(f'{subject}: {sentence}' if subject else sentence)
+
+
+def import_quietly(*modules: str) -> None:
+    """Import modules of the frameworks without their remarks on packages
+    that no user needs."""
+    printed = io.StringIO()
+    with warnings.catch_warnings(), redirect_stdout(printed):
+        warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
+        for module in modules:
+            import_module(module)
+    for line in printed.getvalue().splitlines():
+        if line != NOISE:
+            print(line)
+
+
+@contextmanager
+def only_warnings_logged() -> Iterator[None]:
+    """Keep what mmengine's current logger says below a warning to itself."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def load_config(args: Namespace) -> Config:
     """Read the config and merge the command line into it.
 
@@ -43,17 +160,104 @@ def load_config(args: Namespace) -> Config:
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not osp.isfile(args.config):
-        fail(f'config {args.config!r} does not exist')
-    cfg = Config.fromfile(args.config)
+        names = [osp.basename(path) for path in _configs_beside(args.config)]
+        fail(f'config {args.config!r} does not exist'
+             f'{did_you_mean(osp.basename(args.config), names)}')
+    try:
+        cfg = Config.fromfile(args.config)
+    except Exception as error:
+        # A config is the user's program: whatever it raises is theirs.
+        told = ' '.join(str(error).split())[:600] or 'no reason given'
+        fail(f'config {args.config!r} cannot be read: '
+             f'{type(error).__name__}: {told}')
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+        _merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
     return cfg
+
+
+def _merge_options(cfg: Config, options: dict) -> None:
+    for key in options:
+        first = key.split('.')[0]
+        hint = did_you_mean(first, list(cfg))
+        if first not in cfg and first not in RUNNER_KEYS and hint:
+            # Not any unknown key: a config may read names of its own.
+            fail(f'--cfg-options sets {key!r}, but the config has no '
+                 f'{first!r}{hint}')
+    try:
+        cfg.merge_from_dict(options)
+    except (TypeError, KeyError, ValueError, IndexError,
+            AssertionError) as error:
+        keys = ', '.join(options)
+        fail(f'--cfg-options {keys} cannot be merged into the config: '
+             f'{" ".join(str(error).split())[:300]}')
+
+
+def _configs_beside(path: str) -> List[str]:
+    return glob(osp.join(escape(osp.dirname(path) or '.'), '*.py'))
+
+
+def require_keys(cfg: Config, config: str, *keys: str) -> None:
+    """Fail unless the config has these keys."""
+    missing = [key for key in keys if cfg.get(key) is None]
+    if missing:
+        fail(f'{config} lacks {", ".join(missing)}; a config in _base_ '
+             'folders is a part of one, name the config that inherits it')
+
+
+def require_model(cfg: Config,
+                  config: str,
+                  training: bool = False) -> torch.nn.Module:
+    """Build the config's model, and for a training its optimizer and our
+    hooks, for their mistakes to be told before a runner fills the screen.
+
+    Returns:
+        nn.Module: The model, with weights as constructed.
+    """
+    # The runner builds it again and logs about it then.
+    with mistakes_told(config), only_warnings_logged():
+        if cfg.get('custom_imports'):
+            import_modules_from_strings(**cfg.custom_imports)
+        init_default_scope(cfg.get('default_scope') or 'mmdet')
+        model = MODELS.build(cfg.model)
+        if training:
+            _check_hooks(cfg)
+            _check_optimizer(cfg, model)
+    return model
+
+
+def _check_hooks(cfg: Config) -> None:
+    hooks = list(cfg.get('custom_hooks') or [])
+    hooks += (cfg.get('default_hooks') or {}).values()
+    for hook in hooks:
+        kind = hook.get('type') if isinstance(hook, dict) else None
+        _check_registered(HOOKS, kind)
+        if isinstance(kind, str) and kind.startswith('Ternary'):
+            HOOKS.build(hook)
+
+
+def _check_optimizer(cfg: Config, model: torch.nn.Module) -> None:
+    if 'constructor' in cfg.optim_wrapper:
+        return  # one of several optimizers, or the user's own
+    optimizer = cfg.optim_wrapper.get('optimizer')
+    if not isinstance(optimizer, dict):
+        raise ValueError('optim_wrapper needs optimizer=dict(type=...), but '
+                         f'got {optimizer!r}')
+    _check_registered(OPTIMIZERS, optimizer.get('type'))
+    build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def _check_registered(registry: Registry, kind: Any) -> None:
+    with registry.switch_scope_and_registry(None) as found:
+        if isinstance(kind, str) and found.get(kind) is None:
+            raise ValueError(
+                f'the config names {kind!r}, which is no registered '
+                f'{found.name}{did_you_mean(kind, registered_names())}')
 
 
 def use_amp(cfg: Config) -> None:
@@ -66,15 +270,11 @@ def use_amp(cfg: Config) -> None:
 
 
 def require_data(cfg: Config, *loaders: str) -> None:
-    """Fail unless the files that these dataloaders read are there.
-
-    Otherwise a missing data set ends in a traceback from a worker process.
-    """
-    for loader in loaders:
-        for path in _paths(cfg.get(loader)):
-            if not osp.exists(path):
-                fail(f'{loader} needs {path!r}, which does not exist; '
-                     f'{DATA_SECTION} tells where data goes')
+    """Fail unless the files that these dataloaders read are there."""
+    try:
+        check_data(cfg, *loaders)
+    except FileNotFoundError as error:
+        fail(str(error))
 
 
 def require_file(path: Optional[str], argument: str) -> None:
@@ -83,18 +283,20 @@ def require_file(path: Optional[str], argument: str) -> None:
         fail(f'{argument} {path!r} does not exist')
 
 
-def _paths(node: Any) -> Iterator[str]:
-    """Annotation files and data roots of a dataset config, wrappers
-    included."""
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _paths(child)
-    elif isinstance(node, dict):
-        root = node.get('data_root') or ''
-        if root:
-            yield root
-        for key, value in node.items():
-            if key == 'ann_file' and isinstance(value, str) and value:
-                yield osp.join(root, value)
-            elif key in ('dataset', 'datasets'):
-                yield from _paths(value)
+def require_load_from(path: Optional[str], config: str) -> None:
+    """Fail unless ``load_from`` is there, and say what makes it."""
+    if not path or '://' in path or osp.isfile(path):
+        return
+    name = f'{osp.basename(osp.dirname(path))}.py'
+    remedy = ''
+    source = osp.join(osp.dirname(config), name)
+    if osp.isfile(source):
+        remedy = f'; "python tools/train.py {source}" makes it'
+    for found in sorted(
+            glob(osp.join('work_dirs', '**', name), recursive=True)):
+        checkpoint = latest_whole_checkpoint(osp.dirname(found))
+        if checkpoint:
+            remedy += (f', or use what is there: --cfg-options load_from='
+                       f'{osp.relpath(checkpoint)}')
+            break
+    fail(f'load_from {path!r} does not exist{remedy}')

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -21,6 +22,11 @@ OTHER_WEIGHTS = 'other weights'
 VECTORS = 'norms, biases'
 BUFFERS = 'buffers'
 GROUPS = (TERNARY, PREDICTIONS, OTHER_WEIGHTS, VECTORS, BUFFERS)
+
+
+def megabytes(count: float) -> str:
+    """Bytes in MB, 10^6 bytes, to two digits behind the point."""
+    return f'{count / 1e6:.2f} MB'
 
 
 def nbytes(tensor: Tensor) -> int:
@@ -172,34 +178,31 @@ class SizeTable:
         return self.sizes.total('before') / self.file_size
 
     def table(self) -> Table:
-        """One row a group of layers, one for the rest of the file, a sum."""
-        table = Table()
-        for head in ('layers', 'weights', 'zeros', 'bits/weight',
-                     'bytes before', 'bytes after', 'ratio', 'share of file'):
+        """One row a group of layers, one for the rest of the file, a sum;
+        80 columns wide at most."""
+        table = Table(box=SIMPLE_HEAD)
+        for head in ('layers', 'weights', 'zeros', 'bits', 'before', 'after',
+                     'ratio'):
             table.add_column(
                 head, justify='left' if head == 'layers' else 'right')
         for group in GROUPS:
             part = self.sizes.of(group)
             if part.tensors:
-                self._add_row(table, group, part)
+                table.add_row(group, f'{part.total("weights"):,}',
+                              f'{part.zeros:.1%}' if group == TERNARY else '',
+                              f'{part.bits:.2f}',
+                              megabytes(part.total('before')),
+                              megabytes(part.total('after')),
+                              f'{part.ratio:.1f}x')
         header = self.file_size - self.sizes.total('after')
-        table.add_row('config, names', '', '', '', '', f'{header:,}', '',
-                      f'{header / self.file_size:.1%}')
+        table.add_row('config, names', '', '', '', '', megabytes(header), '')
         table.add_section()
         weights = self.sizes.total('weights')
         table.add_row('file', f'{weights:,}', '',
-                      f'{8 * self.file_size / weights:.3f}',
-                      f'{self.sizes.total("before"):,}', f'{self.file_size:,}',
-                      f'{self.ratio:.2f}', '100 %')
+                      f'{8 * self.file_size / weights:.2f}',
+                      megabytes(self.sizes.total('before')),
+                      megabytes(self.file_size), f'{self.ratio:.1f}x')
         return table
-
-    def _add_row(self, table: Table, group: str, part: Sizes) -> None:
-        after = part.total('after')
-        table.add_row(group, f'{part.total("weights"):,}',
-                      f'{part.zeros:.1%}' if group == TERNARY else '',
-                      f'{part.bits:.3f}', f'{part.total("before"):,}',
-                      f'{after:,}', f'{part.ratio:.2f}',
-                      f'{after / self.file_size:.1%}')
 
     def remarks(self) -> List[str]:
         """The entropy bound, the float layers that cost most, notes."""
@@ -217,6 +220,6 @@ class SizeTable:
         return remarks + list(self.notes)
 
     def __str__(self) -> str:
-        console = Console(width=110, file=io.StringIO(), record=True)
+        console = Console(width=80, file=io.StringIO(), record=True)
         console.print(self.table())
         return console.export_text() + '\n'.join(self.remarks())

@@ -6,6 +6,7 @@ that very object, so types, methods and state-dict keys stay mmdet's own. Only
 wrapped='RetinaNet'`` and every other key of the model stays where inferencers
 and tools look for it.
 """
+from difflib import get_close_matches
 from typing import Any, Dict, Optional, Union
 
 from mmdet.registry import MODELS
@@ -34,6 +35,11 @@ def _build_ternary(wrapped: Union[str, type,
                          f'{name!r}: this config is ternary already')
     # Before the module is built: a typo need not wait for it.
     ternary_from_config(ternary)
+    if isinstance(wrapped, str) and MODELS.get(wrapped) is None:
+        close = get_close_matches(wrapped, MODELS.module_dict, n=1)
+        hint = f'; did you mean {close[0]!r}?' if close else ''
+        raise ValueError(f'wrapped={wrapped!r} names no registered model'
+                         f'{hint}')
     module = MODELS.build(dict(cfg, type=wrapped))
     report = convert_from_config(module, ternary, reads_image)
     module.conversion_report = report

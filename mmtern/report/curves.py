@@ -5,16 +5,18 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .theme import APPROACH, FLOAT, MUTED, PARTS, TERNARY, line, style
-from .work_dir import Rows, WorkDir
+from .theme import APPROACH, DASHES, FLOAT, MUTED, PARTS, TERNARY, line, style
+from .work_dir import Rows, WorkDir, without_repeats
 
+# Steps and values.
+Curve = Tuple[List[float], List[float]]
 # Title and format of values.
 STATISTICS = {
     'cosine': ('Mean cos(w, t)', '.3~f'),
     'zeros': ('Zeros', '.1~%'),
-    'flips': ('Flips since the last log', '.2~%'),
+    'flips': ('Flips since the last measurement', '.2~%'),
     'distance': ('Mean distance | |w| / δ - 1 |', '.2~f'),
-    'gradient': ('Gradient', '.2~g'),
+    'gradient': ('Gradient norm, loss per unit of weight', '.2~g'),
 }
 
 
@@ -40,11 +42,11 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
     if end:
         # Not its curve: from scratch it starts high and squeezes the rest.
         _reference(figure, series(run.train, 'loss')[0], end[0], '.2f')
-    for key, color in zip(keys, PARTS):
+    for key, color, dash in zip(keys, PARTS[1:], DASHES[2:]):
         figure.add_trace(
-            line(*series(run.train, key), key, color, width=1.3, dash='dot'))
+            line(*series(run.train, key), key, color, width=1.3, dash=dash))
     figure.update_yaxes(title_text='loss', rangemode='tozero')
-    figure.update_xaxes(title_text='iteration')
+    figure.update_xaxes(title_text='iteration', rangemode='tozero')
     return mark(style(figure), switches)
 
 
@@ -75,16 +77,28 @@ def regularizer_figure(run: WorkDir,
     return mark(figure, switches, label=False)
 
 
+def rate_figure(run: WorkDir) -> Optional[go.Figure]:
+    """The learning rate; None if not logged."""
+    steps, values = series(run.train, 'lr')
+    if not steps:
+        return None
+    figure = go.Figure(line(steps, values, 'learning rate', TERNARY))
+    style(figure, 260, 'Learning rate')
+    figure.update_yaxes(rangemode='tozero', tickformat='.1~e')
+    figure.update_xaxes(title_text='iteration', rangemode='tozero')
+    return figure
+
+
 def temperature_figure(run: WorkDir,
                        switches: Sequence[int]) -> Optional[go.Figure]:
     """The gradient factor's temperature; None if not logged."""
-    steps, values = series(run.train, 'ternary/temperature')
+    steps, values = series(without_repeats(run.train), 'ternary/temperature')
     if not steps:
         return None
     figure = go.Figure(line(steps, values, 'temperature', TERNARY))
     style(figure, 260, 'Temperature of the gradient factor')
     figure.update_yaxes(rangemode='tozero')
-    figure.update_xaxes(title_text='iteration')
+    figure.update_xaxes(title_text='iteration', rangemode='tozero')
     return mark(figure, switches, label=False)
 
 
@@ -100,58 +114,71 @@ def statistics_figures(run: WorkDir, parts: Dict[str, str],
     """One figure for each of ``STATISTICS`` that was logged; arguments as of
     :func:`logged_parts`."""
     figures = {}
+    rows = without_repeats(run.train)
     for what, (title, form) in STATISTICS.items():
         logged = {
-            part: series(run.train, f'ternary/{part}_{what}')
+            part: series(rows, f'ternary/{part}_{what}')
             for part in parts
         }
         if not any(steps for steps, _ in logged.values()):
             continue
         figure = go.Figure([
-            line(*logged[part], part, color) for part, color in parts.items()
+            line(*logged[part], part, color, dash=dash)
+            for (part, color), dash in zip(parts.items(), DASHES)
         ])
         style(figure, 280, title)
         figure.update_layout(showlegend=False, margin=dict(t=36))
         figure.update_yaxes(tickformat=form)
-        figure.update_xaxes(title_text='iteration', nticks=5)
+        figure.update_xaxes(
+            title_text='iteration', nticks=5, rangemode='tozero')
         figures[what] = mark(figure, switches, label=False)
     return figures
 
 
-def precision_figure(run: WorkDir, switches: Sequence[float],
-                     twin: Optional[WorkDir]) -> Optional[go.Figure]:
-    """Validation AP of the run and its float twin; None if neither has any.
+def precision_figure(curves: Dict[str, Curve], metric: str,
+                     offset: float) -> Optional[go.Figure]:
+    """Validation AP over all epochs that went into each detector; None if
+    there are too few values for a curve.
 
     Args:
-        switches (Sequence[float]): In epochs.
+        curves (dict): Epochs and values in percent of 'float' and 'ternary'.
+        metric (str): Its name.
+        offset (float): Epochs of float training in the checkpoint that the
+            ternary training started from.
     """
-    figure = go.Figure()
-    own, steps, values = run.average_precision()
-    metric, twin_steps, twin_values = (
-        twin.average_precision() if twin is not None else ('', [], []))
-    if twin_values:
-        figure.add_trace(
-            _precision_line(twin_steps, twin_values, 'float', FLOAT))
-        _reference(figure, [0, *steps, *twin_steps], twin_values[-1], '.1f')
-    if values:
-        figure.add_trace(_precision_line(steps, values, 'ternary', TERNARY))
-    if not figure.data:
+    if max((len(steps) for steps, _ in curves.values()), default=0) < 3:
         return None
-    figure.update_yaxes(title_text=f'{own or metric}, %', rangemode='tozero')
+    figure = go.Figure()
+    for name, (steps, values) in curves.items():
+        if values:
+            figure.add_trace(_precision_line(steps, values, name))
+    figure.update_yaxes(title_text='AP, %', rangemode='tozero')
     figure.update_xaxes(
-        title_text='epoch of its own training', rangemode='tozero')
-    return mark(style(figure), switches)
+        title_text='epoch, float training included'
+        if offset else 'epoch of its own training',
+        rangemode='tozero')
+    style(figure, 300, f'{metric} in validation')
+    figure.update_layout(margin=dict(t=70))
+    if offset:
+        figure.add_vline(
+            x=offset,
+            line=dict(color=MUTED, width=1.2, dash='dot'),
+            annotation_text='ternary starts here ',
+            annotation_font=dict(size=12, color=MUTED),
+            annotation_position='bottom left')
+    return figure
 
 
-def _precision_line(steps: list, values: list, name: str,
-                    color: str) -> go.Scatter:
+def _precision_line(steps: list, values: list, name: str) -> go.Scatter:
+    ternary = name == 'ternary'
     return line(
         steps,
         values,
         name,
-        color,
+        TERNARY if ternary else FLOAT,
+        dash='solid' if ternary else 'dash',
         mode='lines+markers',
-        marker=dict(size=8),
+        marker=dict(size=8, symbol='circle' if ternary else 'square'),
         hovertemplate='%{y:.1f}')
 
 
@@ -176,14 +203,14 @@ def mark(figure: go.Figure,
             x0=0,
             x1=switches[0],
             fillcolor=APPROACH,
-            opacity=0.10,
+            opacity=0.13,
             line_width=0,
             layer='below')
-    for switch in switches:
+    for index, switch in enumerate(switches):
         note = dict(
-            annotation_text=' ternary from here',
+            annotation_text='approach ',
             annotation_font=dict(size=12, color=MUTED),
-            annotation_position='bottom right') if label else {}
+            annotation_position='top left') if label and not index else {}
         figure.add_vline(
             x=switch, line=dict(color=MUTED, width=1.2, dash='dash'), **note)
     return figure

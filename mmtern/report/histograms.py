@@ -6,13 +6,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..analysis.measure import BINS, HIGHEST, LayerMeasure
-from .theme import INK, MUTED, STAGES, style
+from .theme import DASHES, GRID, INK, MUTED, STAGES, style
 
 # Stage's name -> layer's name -> measure.
 Stages = Dict[str, Dict[str, LayerMeasure]]
 EDGES = np.linspace(0, HIGHEST, BINS + 1)
 CENTRES = (EDGES[:-1] + EDGES[1:]) / 2
-BORDER = dict(color=INK, width=1, dash='dot')
+BORDER = dict(color='#ffffff', width=1, dash='dot')
 
 
 def _density(measure: LayerMeasure) -> np.ndarray:
@@ -43,8 +43,7 @@ def overview_figure(stages: Stages) -> go.Figure:
                 z=[row.round(3).tolist() for row in values],
                 zmin=0,
                 zmax=round(float(highest), 2),
-                colorscale=[[0, '#ffffff'], [0.25, '#fde3d3'],
-                            [0.6, '#f0965f'], [1, '#a1330a']],
+                colorscale='Cividis',
                 showscale=column == len(stages),
                 colorbar=dict(
                     title=dict(text='density', font=dict(size=12)),
@@ -81,7 +80,11 @@ def detail_figure(stages: Stages) -> go.Figure:
                     y=density.round(4).tolist(),
                     name=stage,
                     visible=name is None,
-                    line=dict(color=STAGES[stage], width=2, shape='hvh'),
+                    line=dict(
+                        color=STAGES[stage],
+                        width=2,
+                        shape='hvh',
+                        dash=DASHES[list(STAGES).index(stage)]),
                     hovertemplate='%{y:.2f}'))
             shown.append(name)
     buttons = [
@@ -103,12 +106,12 @@ def detail_figure(stages: Stages) -> go.Figure:
                 xanchor='left',
                 y=1.26,
                 yanchor='top',
-                bgcolor='white',
-                bordercolor='#c3ccd6')
+                bgcolor='#ffffff',
+                bordercolor=GRID)
         ])
     figure.add_vline(
         x=1,
-        line=BORDER,
+        line=dict(BORDER, color=INK),
         annotation=dict(text=' ≥ 1: ±a', font=dict(size=12, color=MUTED)),
         annotation_position='top right')
     figure.add_annotation(

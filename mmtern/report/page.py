@@ -1,29 +1,33 @@
 """From a work directory to one self-contained HTML file."""
+import json
 import os.path as osp
 from datetime import date
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, select_autoescape
 from plotly.offline import get_plotlyjs
 
 from .. import __version__
-from ..analysis.expected_sizes import readable
-from ..analysis.measure import average, read_checkpoint
+from ..analysis.measure import read_checkpoint
 from ..analysis.plan import plan_config
-from ..engine.cli import require_data
-from .detections import SCORE_THRESHOLD, class_color, detect
-from .phases import Phases, find_phases
-from .sections import (Section, curve_sections, histogram_section,
-                       size_section, stage_measures, table_section)
-from .theme import FLOAT, TERNARY
+from ..engine import provenance
+from ..files.sizes import megabytes
+from . import results
+from .phases import find_phases
+from .sections import (curve_sections, histogram_section, run_section,
+                       stage_measures, table_section)
+from .theme import DARK, FLOAT, TERNARY
 from .work_dir import WorkDir
+
+TEST_IMAGES = 200
 
 
 def write_report(work_dir: str,
                  out: str,
                  float_dir: Optional[str] = None,
-                 images: int = 4) -> List[str]:
+                 images: int = 4,
+                 test_images: int = TEST_IMAGES) -> List[str]:
     """Draw what a training did into one HTML file.
 
     Args:
@@ -31,87 +35,69 @@ def write_report(work_dir: str,
         out (str): The file to write.
         float_dir (str, optional): Of its float twin.
         images (int): Test images to show; 0 for none.
+        test_images (int): Test images to measure accuracy on, at most, evenly
+            spaced; 0 for none, and none are shown.
 
     Returns:
         list[str]: What is missing, as the page says it.
 
     Raises:
-        ValueError: If a directory is none of a training.
+        ValueError: If a directory is none of a training, or of the other
+            kind of training.
     """
     run = WorkDir(work_dir)
     twin = WorkDir(float_dir) if float_dir else None
+    _check_kind(run, twin)
     meta = {}
     if run.last_checkpoint:
         meta = read_checkpoint(run.last_checkpoint)['meta']
     phases = find_phases(run, meta)
-    sections = curve_sections(run, twin, phases)
-    facts = _precision_facts(run, twin)
+    tested = results.test_detectors(run, twin, test_images if images else 0)
+    first = [
+        results.precision_section(run, twin, tested),
+        results.detection_section(tested, images)
+    ]
+    details = curve_sections(run, twin, phases)
+    stages: Dict[str, Any] = {}
+    sizes: List[results.Size] = []
     if run.config is None:
-        sections[0].missing.append('No config was found, so the page shows '
-                                   'neither layers nor images.')
+        first[0].missing.append('No config was found, so the page shows '
+                                'neither layers nor images.')
     else:
         plan = plan_config(run.config)
         missing: List[str] = []
         stages = stage_measures(run, plan, phases, missing)
-        sizes = size_section(run, plan, stages)
-        sections += [
+        details += [
             histogram_section(stages, missing),
-            _detection_section(run, twin, images), sizes,
             table_section(plan, stages)
         ]
-        end = stages.get('at the end')
-        if end:
-            means = average(end.values())
-            bits = means['bits_per_weight']
-            facts.append(
-                ('zeros', f'{means["zeros"]:.0%}', 'of the ternary weights'))
-            facts.append(('entropy', f'{bits:.2f}', 'bits a weight'))
-        full, packed = (
-            s.size for s in (sizes.data['sizes'][0], sizes.data['sizes'][3]))
-        facts.append(('size at 2 bits', readable(packed),
-                      f'of {readable(full)} in float32'))
-    _render(run, phases, sections, facts, out)
-    return [sentence for section in sections for sentence in section.missing]
+        sizes = results.sizes_of(run, plan)
+        first.append(results.size_section(sizes, tested))
+    details.append(run_section(run.facts(meta)))
+    _write(
+        out,
+        title=run.name,
+        work_dir=osp.basename(osp.abspath(run.path)),
+        phases=phases.sentence,
+        tiles=results.tiles(run, twin, tested, stages, sizes),
+        first=first,
+        details=details,
+        commands=results.next_commands(run))
+    return [
+        sentence for section in first + details for sentence in section.missing
+    ]
 
 
-def _precision_facts(run: WorkDir, twin: Optional[WorkDir]) -> list:
-    facts = []
-    for name, source in (('ternary', run), ('float', twin)):
-        _, steps, values = source.average_precision() if source else (0, 0, 0)
-        if values:
-            facts.append(
-                (f'AP, {name}', f'{values[-1]:.1f}', f'epoch {steps[-1]}'))
-    return facts
-
-
-def _detection_section(run: WorkDir, twin: Optional[WorkDir],
-                       count: int) -> Section:
-    section = Section(
-        'detections', 'Detections',
-        f'Images of the test set, detections scored {SCORE_THRESHOLD} or '
-        'more; hover for the score.')
-    models = []
-    for name, source in (('float', twin), ('ternary', run)):
-        if source and source.config and source.last_checkpoint:
-            models.append((name, source.config, source.last_checkpoint))
-        elif source:
-            section.missing.append(f'The {name} run has no checkpoint.')
-    if not count or not models:
-        section.missing.append('No images were asked for.' if (
-            not count) else 'There is nothing to detect with.')
-        return section
-    try:
-        require_data(run.config, 'test_dataloader')
-        pictures, classes = detect(models, count)
-    except (SystemExit, OSError, ValueError) as error:
-        # The data set lies elsewhere: the rest of the page still stands.
-        section.missing.append('No images: ' +
-                               str(error).replace('error: ', '') + '.')
-        return section
-    section.data['pictures'] = pictures
-    section.data['classes'] = [(name, class_color(index))
-                               for index, name in enumerate(classes)]
-    return section
+def _check_kind(run: WorkDir, twin: Optional[WorkDir]) -> None:
+    """Refuse a float run as the ternary one, and the other way round."""
+    own = provenance.of_config(run.config or {})
+    if own is not None and not own.ternary:
+        raise ValueError(f'{run.path!r} is a float run: name the ternary one '
+                         'first, and give this one with --float')
+    other = provenance.of_config((twin and twin.config) or {})
+    if other is not None and other.ternary:
+        raise ValueError(f'--float takes the float twin, but {twin.path!r} is '
+                         'a ternary run')
 
 
 def _div(name: str, figure: go.Figure) -> str:
@@ -122,27 +108,20 @@ def _div(name: str, figure: go.Figure) -> str:
         config=dict(displaylogo=False, responsive=True, displayModeBar=False))
 
 
-def _render(run: WorkDir, phases: Phases, sections: List[Section], facts: list,
-            out: str) -> None:
+def _write(out: str, **content: Any) -> None:
     environment = Environment(
         loader=PackageLoader('mmtern.report', ''),
         autoescape=select_autoescape(),
         trim_blocks=True,
         lstrip_blocks=True)
     page = environment.get_template('template.html').render(
-        title=run.name,
-        work_dir=osp.basename(osp.abspath(run.path)),
-        phases=phases.sentence,
-        sections=sections,
-        facts=facts,
         div=_div,
-        readable=readable,
+        megabytes=megabytes,
         plotly=get_plotlyjs(),
-        colors={
-            'float': FLOAT,
-            'ternary': TERNARY
-        },
+        colors=dict(float=FLOAT, ternary=TERNARY),
+        dark=json.dumps(DARK),
         version=__version__,
-        date=date.today().isoformat())
+        date=date.today().isoformat(),
+        **content)
     with open(out, 'w', encoding='utf-8') as file:
         file.write(page)

@@ -1,7 +1,9 @@
 """Where the run switched from approach to ternary."""
 from dataclasses import dataclass
+from inspect import signature
 from typing import List, Optional
 
+from ..engine.hooks import TernaryScheduleHook
 from .work_dir import WorkDir
 
 
@@ -42,28 +44,46 @@ def find_phases(run: WorkDir, meta: dict) -> Phases:
     if meta.get('epoch') and meta.get('iter'):
         length = meta['iter'] // meta['epoch']
     config = run.config or {}
-    hooks = list((config.get('default_hooks') or {}).values())
-    hooks += config.get('custom_hooks') or []
+    hooks = list(config.get('custom_hooks') or [])
+    hooks += (config.get('default_hooks') or {}).values()
     hooks = [
-        h for h in hooks if h and 'TernaryScheduleHook' in str(h.get('type'))
+        h for h in hooks
+        if isinstance(h, dict) and 'TernaryScheduleHook' in str(h.get('type'))
     ]
     if not hooks:
         return Phases([], length, False,
                       'The config has no TernaryScheduleHook: '
                       'the weights were ternary all the time.')
-    begin = hooks[0].get('begin', 0)
+    default = signature(TernaryScheduleHook).parameters['begin'].default
+    begin = hooks[0].get('begin', default)
     by_epoch = hooks[0].get('by_epoch', True)
-    starts = sorted(set(begin.values())) if (isinstance(begin,
-                                                        dict)) else [begin]
-    starts = [start for start in starts if start > 0]
-    if not starts:
+    begins = sorted(set(begin.values())) if isinstance(begin,
+                                                       dict) else [begin]
+    begins = [one for one in begins if one > 0]
+    if not begins:
         return Phases([], length, False, 'There was no approach phase: the '
                       'weights were ternary from the first iteration.')
-    unit = 'epoch' if by_epoch else 'iteration'
-    sentence = (f'Layers turned ternary after {unit} '
-                f'{", ".join(map(str, starts))}.')
-    if by_epoch and length is None:
+    total = _iterations(config, length)
+    words, iterations = [], []
+    for one in begins:
+        # A share of the run, or a count of epochs or iterations.
+        share = isinstance(one, float) and one < 1
+        unit = total if share else length if by_epoch else 1
+        iterations.append(unit and round(one * unit))
+        words.append(f'{one:.0%} of the training' if share else
+                     f'{"epoch" if by_epoch else "iteration"} {one:g}')
+    sentence = f'Layers were fully ternary after {", ".join(words)}.'
+    if None in iterations:
         return Phases([], None, True, f'{sentence} The switch is not '
                       'drawn: no checkpoint tells the iterations an epoch.')
-    iterations = [s * length if by_epoch else s for s in starts]
-    return Phases(iterations, length, True, sentence)
+    return Phases(sorted(iterations), length, True, sentence)
+
+
+def _iterations(config: dict, length: Optional[int]) -> Optional[int]:
+    """Iterations of the whole training, where the config tells."""
+    loop = config.get('train_cfg') or {}
+    if loop.get('max_iters'):
+        return loop['max_iters']
+    if loop.get('max_epochs') and length:
+        return loop['max_epochs'] * length
+    return None

@@ -2,12 +2,10 @@
 what is missing."""
 import os.path as osp
 from dataclasses import dataclass, field
-from glob import glob
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import plotly.graph_objects as go
 
-from ..analysis.expected_sizes import ExpectedSize, expected_sizes
 from ..analysis.measure import measure_model, read_checkpoint
 from ..analysis.plan import TernaryPlan
 from . import curves
@@ -26,6 +24,7 @@ class Section:
         text (str): What the reader sees, in a sentence or two.
         figures (dict): plotly figures by id.
         missing (list[str]): Sentences on what could not be shown.
+        notes (list[str]): Sentences on what was not there by choice.
         data (dict): What the template draws itself (tables, images).
     """
     anchor: str
@@ -33,35 +32,42 @@ class Section:
     text: str
     figures: Dict[str, go.Figure] = field(default_factory=dict)
     missing: List[str] = field(default_factory=list)
+    notes: List[str] = field(default_factory=list)
     data: Dict[str, Any] = field(default_factory=dict)
 
-    def add(self, name: str, figure: Optional[go.Figure],
-            otherwise: str) -> None:
+    def add(self,
+            name: str,
+            figure: Optional[go.Figure],
+            otherwise: Optional[str],
+            by_choice: bool = False) -> None:
         """Show a figure, or say why there is none."""
-        if figure is None:
-            self.missing.append(otherwise)
-        else:
+        if figure is not None:
             self.figures[name] = figure
+        elif otherwise:
+            (self.notes if by_choice else self.missing).append(otherwise)
 
 
 def curve_sections(run: WorkDir, twin: Optional[WorkDir],
                    phases: Phases) -> List[Section]:
-    """Average precision, losses and statistics."""
+    """Losses, schedule and statistics."""
     switches = phases.iterations
-    shaded = (' The shaded part is the approach in full precision, where the '
-              'regularizer gathers the weights.') if switches else ''
+    shaded = (' The shaded part is the approach phase.') if switches else ''
     losses = Section('losses', 'Losses', f'As logged.{shaded}')
     losses.add('loss', curves.loss_figure(run, switches, twin),
                'No losses: vis_data/scalars.json has no training lines.')
     schedule = Section(
-        'schedule', 'Regularizer and temperature',
-        'The loss that turns filters towards ternary directions and its '
-        'strength lambda; the temperature narrows the gradient to weights '
-        'near their threshold.')
-    schedule.add('regularizer', curves.regularizer_figure(run, switches),
-                 'The regularizer was off: no loss_ternary was logged.')
+        'schedule', 'Schedule',
+        'The learning rate; the temperature narrows the gradient to weights '
+        'near their threshold; the regularizer turns filters towards ternary '
+        'directions, with strength lambda.')
+    schedule.add('rate', curves.rate_figure(run), None)
     schedule.add('temperature', curves.temperature_figure(run, switches),
                  'No temperature: the run had no TernaryStatisticsHook.')
+    schedule.add(
+        'regularizer',
+        curves.regularizer_figure(run, switches),
+        'The regularizer was off.',
+        by_choice=True)
     weights = Section(
         'weights', 'How ternary the weights are',
         'Cosine to the nearest ternary direction, share of zeros, share of '
@@ -74,16 +80,7 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
     else:
         weights.missing.append(
             'No statistics: the run had no TernaryStatisticsHook.')
-    precision = Section(
-        'precision', 'Average precision',
-        'On the validation set, ternary from the first epoch on: what is '
-        'measured is what will be deployed.')
-    precision.add('ap', curves.precision_figure(run, phases.epochs, twin),
-                  'No validation results were logged.')
-    if twin is None:
-        precision.missing.append(
-            'No float twin: name its work directory with --float.')
-    return [precision, losses, schedule, weights]
+    return [losses, schedule, weights]
 
 
 def stage_measures(run: WorkDir, plan: TernaryPlan, phases: Phases,
@@ -160,22 +157,10 @@ def table_section(plan: TernaryPlan, stages: Stages) -> Section:
     return section
 
 
-def size_section(run: WorkDir, plan: TernaryPlan, stages: Stages) -> Section:
-    """Expected sizes and the files that are there."""
-    sizes = expected_sizes(plan.model, stages.get('at the end'))
-    files = []
-    for pattern in ('*.safetensors', '*.onnx'):
-        for path in sorted(glob(osp.join(run.path, pattern))):
-            files.append(
-                ExpectedSize(osp.basename(path), osp.getsize(path), 'on disk'))
-    if run.last_checkpoint:
-        path = run.last_checkpoint
-        files.append(
-            ExpectedSize(
-                osp.basename(path), osp.getsize(path),
-                'on disk, optimizer state and log included'))
-    return Section(
-        'sizes',
-        'Sizes', 'Of the weights alone; what is not ternary keeps '
-        'the precision named.',
-        data=dict(sizes=sizes, files=files))
+def run_section(facts: List[Tuple[str, str]]) -> Section:
+    """Command, seed and versions."""
+    section = Section('run', 'How it was run', '')
+    section.data['facts'] = facts
+    if not facts:
+        section.missing.append('The log of the training is not there.')
+    return section

@@ -2,7 +2,8 @@
 import json
 import os.path as osp
 import re
-from glob import glob
+from dataclasses import dataclass
+from glob import escape, glob
 from typing import Dict, List, Optional, Tuple
 
 import torch
@@ -11,19 +12,51 @@ from mmengine.config import Config
 Rows = List[Dict[str, float]]
 # COCO, VOC, then whatever a metric calls a mean AP.
 METRICS = ('coco/bbox_mAP', 'pascal_voc/mAP')
+# What the training's log says about itself.
+FACTS = {
+    'command': r'Command: (.+)$',
+    'seed': r'numpy_random_seed: (\d+)',
+    'Python': r'^\s*Python: (\S+)',
+    'PyTorch': r'^\s*PyTorch: (\S+)',
+    'CUDA': r'^\s*CUDA available: (True|False)',
+    'GPU': r'^\s*GPU [\d,]+: (.+)$',
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one start of the training wrote into its timestamped folder.
+
+    Attributes:
+        folder: Its path.
+        config: The config that it ran with; None where it was deleted.
+        train: Logged scalars of training, by ``step``.
+        val: Results of validation.
+    """
+    folder: str
+    config: Optional[Config]
+    train: Rows
+    val: Rows
 
 
 class WorkDir:
     """A run's config, scalars and checkpoints, as far as they are there.
 
+    All of it comes from the training's own timestamped folders. The config
+    beside the checkpoints is anybody's: testing in the same work directory
+    writes over it.
+
     Args:
         path (str): The work directory of mmengine's runner.
 
     Attributes:
-        config (Config, optional): The one that the runner dumped.
+        config (Config, optional): The one that the training ran with.
+        start (str, optional): ``load_from`` of its first start; that of a
+            resumed one is its own checkpoint.
         train (list[dict]): Logged scalars by ``step``, resumed runs joined.
         val (list[dict]): Results of validation; ``step`` is the epoch, or
             the iteration where the loop counts those.
+        folder (str, optional): Of the latest start.
 
     Raises:
         ValueError: If ``path`` is no directory of a training.
@@ -33,23 +66,37 @@ class WorkDir:
         if not osp.isdir(path):
             raise ValueError(f'work directory {path!r} does not exist')
         self.path = path
-        dumped = sorted(glob(osp.join(path, '*.py')), key=osp.getmtime)
-        self.config: Optional[Config] = None
-        if dumped:
-            self.config = Config.fromfile(dumped[-1])
-        self.name = osp.splitext(osp.basename(
-            dumped[-1]))[0] if (dumped) else osp.basename(osp.abspath(path))
-        self.train, self.val = _read_scalars(path)
-        if not dumped and not self.train and not self.val:
+        records = _read_records(path)
+        self.train: Rows = []
+        self.val: Rows = []
+        for record in records:
+            self.train = _join(self.train, record.train)
+            self.val = _join(self.val, record.val)
+        dumped = self.glob('*.py')
+        dumped.sort(key=osp.getmtime)
+        configs = [r.config for r in records if r.config is not None]
+        if not configs and dumped:
+            configs = [Config.fromfile(dumped[-1])]
+        if not configs and not records:
             raise ValueError(f'{path!r} holds neither a config nor '
                              'vis_data/scalars.json, so it is no work '
                              'directory of a training')
+        self.config: Optional[Config] = configs[-1] if configs else None
+        self.start: Optional[str] = configs[0].get(
+            'load_from') if configs else None
+        self.folder = records[-1].folder if records else None
+        self.name = osp.splitext(osp.basename(
+            dumped[-1]))[0] if dumped else osp.basename(osp.abspath(path))
+
+    def glob(self, pattern: str) -> List[str]:
+        """Files of the directory itself, sorted by name."""
+        return sorted(glob(osp.join(escape(self.path), pattern)))
 
     def checkpoints(self, epoch_length: Optional[int]) -> Dict[int, str]:
         """Paths by iteration, ascending; those named by epoch only where
         ``epoch_length`` (iterations) is known."""
         found = {}
-        for path in glob(osp.join(self.path, '*.pth')):
+        for path in self.glob('*.pth'):
             match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth',
                                  osp.basename(path))
             length = epoch_length if match and match[1] == 'epoch' else 1
@@ -73,12 +120,41 @@ class WorkDir:
 
     @property
     def start_checkpoint(self) -> Optional[str]:
-        """The config's ``load_from``, a downloaded one from torch's cache."""
-        source = (self.config or {}).get('load_from')
+        """The file of ``start``, a downloaded one from torch's cache."""
+        source = self.start
         if source and '://' in source:
             source = osp.join(torch.hub.get_dir(), 'checkpoints',
                               osp.basename(source))
         return source if source and osp.isfile(source) else None
+
+    @property
+    def seconds(self) -> Optional[float]:
+        """Time of all training steps, without validation."""
+        times = [row['time'] for row in self.train if 'time' in row]
+        if not times:
+            return None
+        return sum(times) / len(times) * self.train[-1]['step']
+
+    def facts(self, meta: dict) -> List[Tuple[str, str]]:
+        """How the training was run: name and value of each fact.
+
+        Args:
+            meta (dict): ``meta`` of its last checkpoint.
+        """
+        log = ''
+        for path in glob(osp.join(escape(self.folder or ''), '*.log')):
+            with open(path, encoding='utf-8', errors='replace') as file:
+                log = file.read(200_000)
+        found = []
+        for name, pattern in FACTS.items():
+            match = re.search(pattern, log, re.M)
+            if match:
+                found.append((name, match[1]))
+        if 'mmengine_version' in meta:
+            found.append(('mmengine', meta['mmengine_version']))
+        if 'seed' in meta and not any(name == 'seed' for name, _ in found):
+            found.append(('seed', str(meta['seed'])))
+        return found
 
     def average_precision(self) -> Tuple[str, List[float], List[float]]:
         """Name of the metric, steps of validation and its values in
@@ -93,16 +169,26 @@ class WorkDir:
                 [100 * row[known[0]] for row in rows])
 
 
-def _read_scalars(path: str) -> Tuple[Rows, Rows]:
-    train: Rows = []
-    val: Rows = []
+def _read_records(path: str) -> List[Record]:
+    """The starts that make up the training: the last one that did not
+    resume, and those that resumed it."""
+    records: List[Record] = []
     # Named by time, so sorting is the order of the runs.
-    files = sorted(glob(osp.join(path, '*', 'vis_data', 'scalars.json')))
-    for file in files:
+    pattern = osp.join(escape(path), '*', 'vis_data', 'scalars.json')
+    for file in sorted(glob(pattern)):
         rows = _read_lines(file)
-        train = _join(train, [row for row in rows if 'iter' in row])
-        val = _join(val, [row for row in rows if 'iter' not in row])
-    return train, val
+        train = [row for row in rows if 'iter' in row]
+        if not train:
+            continue  # a test
+        source = osp.join(osp.dirname(file), 'config.py')
+        config = Config.fromfile(source) if osp.isfile(source) else None
+        if config is not None and not config.get('resume'):
+            records = []
+        records.append(
+            Record(
+                osp.dirname(osp.dirname(file)), config, train,
+                [row for row in rows if 'iter' not in row]))
+    return records
 
 
 def _join(before: Rows, after: Rows) -> Rows:
@@ -111,6 +197,26 @@ def _join(before: Rows, after: Rows) -> Rows:
         return before
     start = after[0]['step']
     return [row for row in before if row['step'] < start] + after
+
+
+def without_repeats(rows: Rows) -> Rows:
+    """Rows of statistics of the weights, each measurement once.
+
+    Version 0.1 wrote the last measurement into every line of the log until
+    the next one.
+    """
+    kept: Rows = []
+    last: Dict[str, float] = {}
+    for row in rows:
+        measured = {
+            key: value
+            for key, value in row.items()
+            if key.startswith('ternary/') and key != 'ternary/lambda'
+        }
+        if measured and measured != last:
+            kept.append(row)
+            last = measured
+    return kept
 
 
 def _read_lines(path: str) -> Rows:

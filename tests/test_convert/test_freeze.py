@@ -44,7 +44,6 @@ SETTINGS = [
     dict(),
     dict(threshold='exact', min_sparsity=0.8),
     dict(scale='lsq'),
-    dict(scale='learned'),
     dict(scale='ttq'),
 ]
 X = torch.randn(2, 6, 9, 7, generator=torch.Generator().manual_seed(1))

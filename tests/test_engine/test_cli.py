@@ -1,48 +1,209 @@
+"""Mistakes of a config or a command line, and the sentence each gets."""
+import re
+import runpy
 import subprocess
 import sys
-from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+import pytest
+from mmdet.registry import MODELS
+from mmengine.config import Config
 
-
-def tool(name, *args, cwd=REPOSITORY):
-    return subprocess.run(
-        [sys.executable,
-         str(REPOSITORY / 'tools' / name), *map(str, args)],
-        cwd=cwd,
-        capture_output=True,
-        text=True)
+from ..tool_runs import REPOSITORY, make_place, run_tool
 
 
-def fails_with(result, *words):
-    assert result.returncode not in (0, None)
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith('error: '), result.stderr
-    assert 'Traceback' not in result.stderr
-    for word in words:
-        assert word in last, last
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    return make_place(tmp_path_factory.mktemp('mistakes'))
 
 
-def test_training_without_data_names_the_path_and_the_readme(tmp_path):
-    result = tool(
-        'train.py',
-        REPOSITORY / 'configs' / 'tern_retinanet_r18-lite_bccd.py',
-        cwd=tmp_path)
-    fails_with(result, 'data/bccd/', 'README.md', 'train_dataloader')
+SET = '--cfg-options load_from=float.pth '
+MISTAKES = {
+    'train none.py':
+    "config 'none.py' does not exist",
+    'train ter.py':
+    "did you mean 'tern.py'?",
+    'train broken.py':
+    "config 'broken.py' cannot be read: SyntaxError",
+    'train base.py':
+    "config 'base.py' cannot be read",
+    'train part.py':
+    'part.py lacks train_dataloader, train_cfg, optim_wrapper',
+    'train':
+    'the following arguments are required: config',
+    'train tern.py --ampp':
+    'unrecognized arguments: --ampp',
+    'train tern.py --resume gone.pth':
+    "--resume 'gone.pth' does not exist",
+    'train tern.py --cfg-options load_from=work_dirs/float/x.pth':
+    "load_from 'work_dirs/float/x.pth' does not exist; \"python "
+    'tools/train.py float.py" makes it',
+    'train tern.py --cfg-options model.backbone.depth':
+    "--cfg-options takes key=value, but got 'model.backbone.depth'",
+    'train tern.py --cfg-options modell.backbone.depth=18':
+    "did you mean 'model'?",
+    'train tern.py --cfg-options model.backbone.depth.x=1':
+    'cannot be merged into the config',
+    f'train tern.py {SET} model.wrapped=RetinaNett':
+    "wrapped='RetinaNett' names no registered model; did you mean "
+    "'RetinaNet'?",
+    f'train tern.py {SET} model.type=TernDetectr':
+    "did you mean 'TernDetector'?",
+    f'train tern.py {SET} model.ternary.treshold=exact':
+    "unknown key 'treshold' in ternary=dict(...): did you mean 'threshold'?",
+    f'train tern.py {SET} model.ternary.exclude=[nothing_like_it]':
+    "'nothing_like_it', which matches no layer",
+    f'train tern.py {SET} model.backbone.dept=18':
+    "unexpected keyword argument 'dept'",
+    f'train tern.py {SET} optim_wrapper.optimizer.type=AdmW':
+    "'AdmW', which is no registered optimizer; did you mean 'AdamW'?",
+    f'train tern.py {SET} default_hooks.timer.type=IterTimeHook':
+    "did you mean 'IterTimerHook'?",
+    f'train tern.py {SET} val_dataloader.dataset.ann_file=gone.json':
+    "val_dataloader needs 'data/shapes/gone.json', which does not exist",
+    f'train tern.py --work-dir /dev/null/x {SET}':
+    "Not a directory: '/dev/null/x'",
+    'train tern.py --auto-scale-lr --cfg-options '
+    'auto_scale_lr._delete_=True':
+    '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...)',
+    'test tern.py gone.pth':
+    "checkpoint 'gone.pth' does not exist",
+    'test tern.py text.pth':
+    "'text.pth' cannot be read as a checkpoint",
+    'test tern.py text.safetensors':
+    'it is no safetensors file',
+    'test tern.py tern.pth --out x.json':
+    "--out must end in .pkl or .pickle, but got 'x.json'",
+    'test faster.py tern.pth --work-dir work':
+    "checkpoint 'tern.pth' was trained as a ternary RetinaNet and does not "
+    "fit the config's FasterRCNN",
+    'export tern.py tern.pth out.pt':
+    "OUT must end in .safetensors or .onnx, but got 'out.pt'",
+    'export tern.py tern.pth tern.py.safetensors --input-size 64 64':
+    "--input-size does not apply to 'tern.py.safetensors'",
+    'export tern.py tern.pth text.safetensors':
+    "'text.safetensors' exists and is left as it is; --force replaces it",
+    'export float.py float.pth out.safetensors':
+    'RetinaNet has no ternary layers: export it with the config it was',
+    'export faster.py tern.pth out.safetensors':
+    "cannot be loaded into the config's model",
+    'sensitivity tern.py float.pth':
+    'tern.py is ternary already; give the float config',
+    'sensitivity float.py tern.pth':
+    'this checkpoint was trained ternary (tern.pth)',
+    'sensitivity float.py float.pth --images 0':
+    '--images and --depth must be at least 1, but got 0 and 2',
+    'draw_detections x.png --model t tern.py gone.pth':
+    "checkpoint 'gone.pth' does not exist",
+    'demo --epochs 1 1':
+    '--epochs must be at least 1 and 2',
+    'report gone':
+    "work directory 'gone' does not exist",
+    'report empty':
+    "'empty' holds neither a config nor",
+    'report empty --images -1':
+    '--images must be 0 or more, but got -1',
+}
 
 
-def test_missing_config():
-    fails_with(tool('train.py', 'configs/none.py'), "'configs/none.py'")
+@pytest.mark.parametrize('line', MISTAKES)
+def test_a_mistake_gets_its_sentence(line, place, monkeypatch, capsys):
+    status, said = run_tool(place, monkeypatch, capsys, line)
+    assert status == 1
+    assert said.startswith('error: ') and '\n' not in said
+    assert MISTAKES[line] in said
 
 
-def test_missing_checkpoint(tmp_path):
-    (tmp_path / 'data.json').write_text('{}')
-    config = tmp_path / 'config.py'
-    config.write_text("test_dataloader = dict(dataset=dict("
-                      f"ann_file='{tmp_path}/data.json'))")
-    fails_with(tool('test.py', config, 'none.pth'), "'none.pth'")
+WARNINGS = {
+    'test tern.py float.pth --work-dir work':
+    'this checkpoint was trained in float (float.pth); ternarized untrained',
+    'test float.py tern.pth --work-dir work':
+    'this checkpoint was trained ternary (tern.pth), but float.py computes',
+    'export tern.py float.pth untrained.safetensors --force':
+    'this checkpoint was trained in float (float.pth); ternarized untrained',
+    'test tern.py untrained.safetensors --work-dir work':
+    'float checkpoint that was never trained ternary',
+}
 
 
-def test_dump_must_be_a_pickle(tmp_path):
-    fails_with(
-        tool('test.py', 'c.py', 'x.pth', '--out', 'x.json'), '--out', '.pkl')
+@pytest.mark.parametrize('line', WARNINGS)
+def test_checkpoints_that_do_not_belong_end_in_a_warning(
+        line, place, monkeypatch, capsys):
+    status, said = run_tool(place, monkeypatch, capsys, line)
+    assert status == 0
+    assert said.startswith('warning: ')
+    assert WARNINGS[line] in said
+
+
+def test_a_test_ends_in_one_line_that_says_it_all(place, monkeypatch, capsys):
+    for line, words in (('test tern.py tern.pth --work-dir work',
+                         r'ternary, [\d.]+ % zeros'),
+                        ('test float.py float.pth --work-dir work', 'float')):
+        status, said = run_tool(place, monkeypatch, capsys, line)
+        assert status == 0
+        assert re.fullmatch(
+            rf'test AP [\d.]+, AP50 [\d.]+; {words}, [\d.]+ MB', said)
+
+
+def test_the_demo_reads_what_the_tools_say(place, monkeypatch, capsys):
+    demo = runpy.run_path(str(REPOSITORY / 'tools' / 'demo.py'))
+    _, said = run_tool(place, monkeypatch, capsys,
+                       'test tern.py tern.pth --work-dir work')
+    assert demo['TESTED'].search(f'...\n{said}\n')[3].startswith('ternary, ')
+    _, said = run_tool(place, monkeypatch, capsys,
+                       'export tern.py tern.pth told.safetensors --force')
+    assert demo['WROTE'].search(f'...\n{said}\n')
+    assert said.startswith('wrote told.safetensors: ')
+    assert said.endswith('smaller, equal bit by bit; test it: python '
+                         'tools/test.py tern.py told.safetensors')
+
+
+def test_a_bug_keeps_its_traceback(place, monkeypatch, capsys):
+    (place / 'bug.py').write_text((place / 'tern.py').read_text() +
+                                  "custom_imports = dict(imports=['faulty'], "
+                                  'allow_failed_imports=False)\n'
+                                  "model.update(type='Faulty')\n")
+    (place / 'faulty.py').write_text(
+        'from mmdet.registry import MODELS\n\n\n'
+        "@MODELS.register_module(force=True)\n"
+        'def Faulty(**keys):\n    return None.missing\n')
+    monkeypatch.syspath_prepend(str(place))
+    with pytest.raises(AttributeError):
+        run_tool(place, monkeypatch, capsys, 'train bug.py')
+
+
+def test_python_is_told_the_exit_status_and_no_traceback(tmp_path):
+    result = subprocess.run([
+        sys.executable,
+        str(REPOSITORY / 'tools' / 'train.py'),
+        str(REPOSITORY / 'configs' / 'tern_retinanet_r18-lite_bccd.py')
+    ],
+                            cwd=tmp_path,
+                            capture_output=True,
+                            text=True)
+    assert result.returncode == 1
+    (line, ) = result.stderr.splitlines()
+    assert line.startswith('error: train_dataloader needs ')
+    assert 'README.md, section "Data"' in line
+    assert 'OneDL' not in result.stdout
+
+
+@pytest.mark.parametrize('config,load_from,words', [
+    ('tern.py', None, 'has no load_from, so it starts from untrained weights'),
+    ('tern.py', 'faster.pth', '(a ternary FasterRCNN) holds no fitting '
+     'weights for 9 of 31 ternary layers'),
+    ('faster.py', 'tern.pth', '(a ternary RetinaNet) holds no fitting weights '
+     'for 8 of 30 '),
+    ('float.py', 'tern.pth', 'this checkpoint was trained ternary'),
+    ('tern.py', 'float.pth', None),
+    ('tern.py', 'tern.pth', None),
+    ('float.py', None, None),
+])
+def test_what_is_odd_about_the_start_is_said(place, monkeypatch, config,
+                                             load_from, words):
+    monkeypatch.chdir(place)
+    tool = runpy.run_path(str(REPOSITORY / 'tools' / 'train.py'))
+    cfg = Config.fromfile(config)
+    cfg.load_from = load_from
+    found = tool['remarks'](cfg, MODELS.build(cfg.model), config)
+    assert len(found) == (words is not None)
+    assert words is None or words in found[0]

@@ -48,9 +48,10 @@ def train(config, work_dir, ranks, batch_size):
     assert result.returncode == 0, result.stderr[-2000:]
     checkpoint = (work_dir / 'last_checkpoint').read_text()
     [log] = work_dir.glob('*/vis_data/scalars.json')
+    rows = map(json.loads, log.read_text().splitlines())
     return (torch.load(checkpoint, weights_only=True)['state_dict'],
             json.loads((work_dir / 'ranks.json').read_text()),
-            [json.loads(line) for line in log.read_text().splitlines()])
+            [row for row in rows if 'loss' in row])
 
 
 def detector_config(folder):

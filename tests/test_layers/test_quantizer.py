@@ -11,7 +11,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize
 
-from mmtern import TernConv2d, TernLinear, convert
+from mmtern import Scope, TernConv2d, TernLinear, convert
 from mmtern.layers import Quantizer, TernarySettings, project_weight
 
 
@@ -311,7 +311,6 @@ def test_tracers_see_a_constant(gradients, kwargs):
     model = nn.Sequential(
         nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(),
         nn.Linear(64, 4))
-    from mmtern import Scope
     convert(model, Scope(include=['.']), TernarySettings(**kwargs))
     model.eval()
     x = torch.randn(2, 8, 6, 6)

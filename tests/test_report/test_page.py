@@ -7,27 +7,39 @@ import pytest
 pytest.importorskip('plotly')
 pytest.importorskip('jinja2')
 
+from mmengine.config import Config
+
+from mmtern.analysis.measure import average
+from mmtern.analysis.plan import plan_config
 from mmtern.report import write_report
-from mmtern.report.work_dir import WorkDir
+from mmtern.report.phases import find_phases
+from mmtern.report.sections import stage_measures
+from mmtern.report.work_dir import WorkDir, without_repeats
 from .work_dirs import (train_rows, val_rows, write_images, write_scalars,
                         write_work_dirs)
 
 FIGURES = [
-    'ap', 'loss', 'regularizer', 'temperature', 'cosine', 'zeros', 'flips',
-    'distance', 'gradient', 'overview', 'detail'
+    'ap', 'classes', 'recall', 'confusion', 'loss', 'rate', 'regularizer',
+    'temperature', 'cosine', 'zeros', 'flips', 'distance', 'gradient',
+    'overview', 'detail'
 ]
 # Drawn by plotly once its script ran.
 DRAWN = r'id="figure-{}" class="[^"]*js-plotly-plot[^"]*"'
 # How many stick out of their place, or are empty.
 MEASURE = """<script>window.addEventListener('load', function () {
+  var high = document.querySelector('main').getBoundingClientRect().bottom;
+  document.documentElement.dataset.high = high < 4000 ? 'no' : high;
+  document.querySelector('details').open = true;
   setTimeout(function () {
+    document.documentElement.dataset.cut =
+      document.documentElement.scrollWidth > window.innerWidth + 1;
     document.documentElement.dataset.spoiled = Array.from(
       document.querySelectorAll('.js-plotly-plot')).filter(function (plot) {
         var svg = plot.querySelector('.main-svg').getBoundingClientRect();
         return svg.width > plot.getBoundingClientRect().width + 1 ||
           !plot.data.length || plot.data.some(t => !t.x || !t.x.length);
       }).length;
-  }, 500); });</script></body>"""
+  }, 1500); });</script></body>"""
 
 
 @pytest.fixture(scope='module')
@@ -61,8 +73,12 @@ def test_nothing_is_missing_and_nothing_is_fetched(report):
     text = page.read_text()
     assert missing == []
     assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="?http', text)
-    assert text.count('data:image/jpeg;base64') == 2 * 2
-    assert 'turned ternary after epoch 2' in text
+    # Ground truth, float, ternary.
+    assert text.count('data:image/jpeg;base64') == 2 * 3
+    assert 'fully ternary after epoch 2' in text
+    assert 'python tools/train.py tern.py' in text and '2.13.0+cpu' in text
+    # The float run had four epochs, the ternary one four more.
+    assert 'float had 4 epochs fewer' in text
     assert 'backbone.layer4.1.conv2' in text and 'prediction' in text
 
 
@@ -81,7 +97,10 @@ def test_figures_are_filled_and_fit_the_page(report, tmp_path, width):
     page.write_text(report[0].read_text().replace('</body>', MEASURE))
     result = browse(page, tmp_path / 'profile', '--dump-dom',
                     f'--window-size={width},2000')
-    assert 'data-spoiled="0"' in result.stdout.split('<head>')[0]
+    head = result.stdout.split('<head>')[0]
+    assert 'data-spoiled="0"' in head
+    assert 'data-cut="false"' in head
+    assert 'data-high="no"' in head
 
 
 def test_a_failing_script_would_be_noticed(report, tmp_path):
@@ -96,15 +115,18 @@ def test_what_is_missing_is_said(tmp_path):
     write_scalars(tmp_path, train_rows(False))
     page = tmp_path / 'report.html'
     missing = ' '.join(write_report(str(tmp_path), str(page)))
-    for word in ('No config', 'regularizer was off', 'No statistics',
-                 'No validation results', '--float'):
+    for word in ('No config', 'No statistics', 'No validation results',
+                 '--float'):
         assert word in missing
         assert word in page.read_text()
+    # A default is no fault.
+    assert 'regularizer' not in missing
+    assert 'regularizer was off' in page.read_text()
 
 
 def test_lost_data_and_checkpoints_are_said(report, tmp_path):
     source = report[0].parent / 'tern'
-    (config, ) = source.glob('*.py')
+    (config, ) = source.glob('*/vis_data/config.py')
     text = config.read_text().replace(str(source.parent), '/gone')
     (tmp_path / 'config.py').write_text(text)
     missing = ' '.join(
@@ -125,6 +147,88 @@ def test_no_work_directory(tmp_path):
         WorkDir(str(tmp_path))
 
 
+def test_a_float_run_is_refused_where_a_ternary_one_belongs(report, tmp_path):
+    ternary, twin = (
+        str(report[0].parent / name) for name in ('tern', 'float'))
+    out = str(tmp_path / 'report.html')
+    with pytest.raises(ValueError, match='float. is a float run.*--float'):
+        write_report(twin, out)
+    with pytest.raises(ValueError, match='--float takes the float twin'):
+        write_report(ternary, out, ternary)
+
+
+def stages_of(path):
+    run = WorkDir(str(path))
+    plan = plan_config(run.config)
+    missing = []
+    stages = stage_measures(run, plan,
+                            find_phases(run, dict(epoch=4, iter=40)), missing)
+    return run, stages, missing
+
+
+@pytest.mark.parametrize('name', ['run', 'run[1]'])
+def test_what_is_run_later_in_the_work_dir_changes_nothing(
+        report, tmp_path, name):
+    path = tmp_path / name
+    shutil.copytree(report[0].parent / 'tern', path)
+    run, stages, missing = stages_of(path)
+    assert list(stages) == ['at the start', 'before the switch', 'at the end']
+    assert missing == []
+    (config, ) = path.glob('*/vis_data/config.py')
+    cfg = Config.fromfile(str(config))
+    # tools/test.py, with and without test-time augmentation.
+    tested = cfg.copy()
+    tested.load_from = str(path / 'epoch_2.pth')
+    augmented = tested.copy()
+    augmented.model = dict(type='DetTTAModel', module=cfg.model.to_dict())
+    for number, other in enumerate((tested, augmented)):
+        other.dump(str(path / 'tern_retinanet_r18-lite_shapes.py'))
+        write_scalars(path, [], f'2026020{number + 1}_000000', other)
+    # A resumed run, which starts from its own checkpoint.
+    resumed = cfg.copy()
+    resumed.load_from, resumed.resume = str(path / 'epoch_2.pth'), True
+    write_scalars(path,
+                  train_rows(True)[4:] + val_rows()[2:], '20260301_000000',
+                  resumed)
+    later, later_stages, missing = stages_of(path)
+    assert missing == []
+    assert later.start == run.start
+    assert later.train == run.train and later.val == run.val
+    assert {
+        k: average(v.values())
+        for k, v in later_stages.items()
+    } == {
+        k: average(v.values())
+        for k, v in stages.items()
+    }
+
+
+def test_a_new_training_in_an_old_work_dir_stands_alone(report, tmp_path):
+    path = tmp_path / 'run'
+    shutil.copytree(report[0].parent / 'tern', path)
+    cfg = WorkDir(str(path)).config
+    cfg.load_from = 'new.pth'
+    write_scalars(path, train_rows(True)[4:], '20260301_000000', cfg)
+    run = WorkDir(str(path))
+    assert run.start == 'new.pth'
+    assert run.train == train_rows(True)[4:] and run.val == []
+
+
+def test_repeated_statistics_are_one_measurement(tmp_path):
+    rows = [{
+        'step': step,
+        'iter': step,
+        'loss': 1 / step,
+        'ternary/lambda': step / 100,
+        'ternary/temperature': step // 50 / 2,
+        'ternary/neck_zeros': 0.4 + step // 50 / 1000
+    } for step in range(10, 210, 10)]
+    # Until the first measurement there is none.
+    rows = [row for row in rows if row['step'] >= 50]
+    assert [row['step']
+            for row in without_repeats(rows)] == [50, 100, 150, 200]
+
+
 def test_a_resumed_run_is_joined(tmp_path):
     rows = train_rows(False)
     write_scalars(tmp_path, rows[:6] + val_rows()[:2], '20260101_000000')
@@ -136,3 +240,26 @@ def test_a_resumed_run_is_joined(tmp_path):
     assert [row['step'] for row in run.train] == [r['step'] for r in rows]
     assert [row['loss'] for row in run.train][4:] == [-1.0] * 4
     assert run.average_precision()[1] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize('keys,iterations,words', [
+    (dict(begin=2), [20], 'after epoch 2.'),
+    (dict(begin=0.5), [20], 'after 50% of the training.'),
+    (dict(), [20], 'after 50% of the training.'),
+    (dict(begin=15, by_epoch=False), [15], 'after iteration 15.'),
+    (dict(begin=dict(backbone=0.25, neck=2)), [10, 20],
+     'after 25% of the training, epoch 2.'),
+    (dict(begin=0), [], 'no approach phase'),
+])
+@pytest.mark.parametrize('where', ['custom_hooks', 'default_hooks'])
+def test_switches_by_the_schedule_hook(tmp_path, where, keys, iterations,
+                                       words):
+    hook = dict(type='TernaryScheduleHook', **keys)
+    cfg = Config(
+        dict(
+            train_cfg=dict(max_epochs=4),
+            **{where: [hook] if where == 'custom_hooks' else dict(t=hook)}))
+    write_scalars(tmp_path, train_rows(True), cfg=cfg)
+    phases = find_phases(WorkDir(str(tmp_path)), dict(epoch=4, iter=40))
+    assert phases.iterations == iterations
+    assert words in phases.sentence

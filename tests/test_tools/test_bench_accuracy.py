@@ -1,10 +1,17 @@
+import hashlib
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from ..small_detectors import build
 
 REPOSITORY = Path(__file__).parent.parent.parent
 BENCH = REPOSITORY / 'tools' / 'bench_accuracy.py'
@@ -17,21 +24,20 @@ def call(cwd, script, *args):
                           text=True)
 
 
-def test_two_images_one_iteration(tmp_path):
+def test_two_images_two_iterations(tmp_path):
     shapes = call(tmp_path, REPOSITORY / 'tools' / 'make_shapes.py',
                   'data/shapes', '--train', '2', '--val', '2', '--test', '2')
     assert shapes.returncode == 0, shapes.stderr
     args = ('--suite', 'smoke', '--budget', 'smoke', '--detectors',
             'retinanet', '--methods', 'fp', 'mmtern', '--ablations',
-            'plain-ste+distillation-head', '--seeds', '0', '--work-dir',
-            'work', '--results', 'results')
+            'no-approach+plain-ste', '--seeds', '0', '--work-dir', 'work',
+            '--results', 'results')
     first = call(tmp_path, BENCH, *args)
     assert first.returncode == 0, first.stderr[-2000:]
     path = tmp_path / 'results' / 'smoke.jsonl'
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line['method'] for line in lines] == ['fp', 'mmtern', 'mmtern']
-    assert [x['ablation']
-            for x in lines] == ['', '', 'plain-ste+distillation-head']
+    assert [x['ablation'] for x in lines] == ['', '', 'no-approach+plain-ste']
     for line in lines:
         assert {
             'suite', 'detector', 'scope', 'seed', 'AP', 'AP50', 'AP75',
@@ -41,26 +47,103 @@ def test_two_images_one_iteration(tmp_path):
     assert len({line['float_model'] for line in lines}) == 1
     schedule = lines[2]['settings']['schedule']
     assert schedule['temperature'] == [0.0, 0.0] and schedule['begin'] == 0
-    assert lines[2]['settings']['distillation'] == {'head_weight': 2.0}
+    # Both phases are mmtern's; the changed one has neither.
+    assert lines[1]['settings']['schedule']['approach'] == 'proximal'
+    assert lines[1]['settings']['schedule']['begin'] == 0.5
+    assert lines[1]['settings']['regularizer']['loss_weight'] > 0
+    assert lines[2]['settings']['regularizer']['loss_weight'] == 0
     assert 'zeros' not in lines[0]
     assert 0.2 < lines[1]['zeros'] < 0.7
     assert 1 < lines[1]['bits_per_weight'] < 1.6
     assert 0.8 < lines[1]['cosine'] < 1
     table = (tmp_path / 'results' / 'smoke.md').read_text()
-    assert table.startswith('**RetinaNet, 1 float + 1 epochs')
-    for setting in ('fp', 'mmtern', 'mmtern, plain-ste+distillation-head'):
+    assert table.startswith('**RetinaNet, 1 float + 2 epochs')
+    for setting in ('fp', 'mmtern', 'mmtern, no-approach+plain-ste'):
         assert f'| {setting}, lr 0.001 | 1 |' in table
     for name in ('smoke.png', 'smoke_ablations.png'):
         assert (tmp_path / 'results' / name).stat().st_size > 1000
     # What was tested is what a user gets, the last checkpoint.
     (work_dir, ) = (tmp_path / 'work' / 'smoke').glob('retinanet_mmtern_*')
     logs = ''.join(path.read_text() for path in work_dir.rglob('*.log'))
-    assert re.search('Load checkpoint from .*retinanet_mmtern_.*epoch_1.pth',
+    assert re.search('Load checkpoint from .*retinanet_mmtern_.*epoch_2.pth',
                      logs)
     # Finished runs are skipped: nothing is trained, nothing is added.
     again = call(tmp_path, BENCH, *args)
     assert again.returncode == 0
     assert path.read_text().count('\n') == 3
+
+
+@pytest.fixture
+def voc07(tmp_path):
+    """Two pictures of noise in the place of VOC's, and an untrained YOLOX-Nano
+    in that of the trained one."""
+    images = tmp_path / 'data/voc07/images'
+    images.mkdir(parents=True)
+    cfg = Config.fromfile(str(REPOSITORY / 'configs/yolox_nano_voc07.py'))
+    names = cfg.train_dataloader.dataset.metainfo.classes
+    coco = dict(
+        images=[],
+        annotations=[],
+        categories=[dict(id=i + 1, name=x) for i, x in enumerate(names)])
+    noise = np.random.default_rng(0)
+    for number in (1, 2):
+        name = f'{number}.jpg'
+        pixels = noise.integers(256, size=(240, 320, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / name)
+        coco['images'].append(
+            dict(id=number, file_name=name, width=320, height=240))
+        coco['annotations'].append(
+            dict(
+                id=number,
+                image_id=number,
+                category_id=number,
+                bbox=[40, 40, 160, 120],
+                area=160 * 120,
+                iscrowd=0))
+    for split in ('train', 'val', 'test'):
+        with open(tmp_path / f'data/voc07/{split}.json', 'w') as file:
+            json.dump(coco, file)
+    weights = tmp_path / 'data/weights/yolox_nano_voc20.pth'
+    weights.parent.mkdir()
+    model = build(cfg.model)
+    torch.save(dict(state_dict=model.state_dict()), weights)
+    return tmp_path
+
+
+def test_two_images_from_a_trained_detector(voc07):
+    result = call(voc07, BENCH, '--suite', 'voc-yolox', '--budget', 'smoke',
+                  '--methods', 'fp', 'mmtern', '--ablations', 'no-approach',
+                  '--seeds', '0', '--work-dir', 'work', '--results', 'results')
+    assert result.returncode == 0, result.stderr[-2000:]
+    path = voc07 / 'results/voc-yolox.jsonl'
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        assert (line['detector'], line['optimizer'], line['lr'],
+                line['float_epochs'], line['extra_epochs']) == ('yolox', 'sgd',
+                                                                0.004, 0, 2)
+        assert 0 < line['end_loss'] < 1e5
+    # All begin from the file, none from a float model of this run.
+    weights = voc07 / 'data/weights/yolox_nano_voc20.pth'
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
+    assert {line['float_model'] for line in lines} == {digest}
+    assert 0.2 < lines[1]['zeros'] < 0.7
+    table = (voc07 / 'results/voc-yolox.md').read_text()
+    assert table.startswith('**YOLOX, 2 epochs (smoke)**')
+    assert '| mmtern, no-approach, SGD, lr 0.004 | 1 |' in table
+
+
+@pytest.mark.parametrize('missing, words', [
+    ('data/voc07/train.json', 'tools/split_voc07.py makes it'),
+    ('data/weights/yolox_nano_voc20.pth', "Megvii's YOLOX-Nano"),
+])
+def test_absent_files_are_named(missing, words, voc07):
+    (voc07 / missing).unlink()
+    result = call(voc07, BENCH, '--suite', 'voc-yolox', '--budget', 'smoke',
+                  '--results', 'results')
+    assert result.returncode == 1
+    assert result.stderr.startswith('error: --suite voc-yolox cannot run, ')
+    assert f'{missing} does not exist: {words}' in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_settings_name_the_zeros_asked_for():
@@ -91,6 +174,7 @@ def redrawn(tmp_path, lines):
     common = dict(
         suite='smoke',
         budget='smoke',
+        optimizer='adamw',
         float_epochs=1,
         extra_epochs=1,
         lr=1e-3,
@@ -165,6 +249,36 @@ def test_rivals_have_the_same_float_model_and_learning_rate(tmp_path):
     assert '| - | +2.0 | -1.0 |' in table
 
 
+def test_lines_of_the_first_release_are_another_method(tmp_path):
+    common = dict(
+        suite='smoke',
+        detector='retinanet',
+        budget='smoke',
+        float_epochs=1,
+        extra_epochs=1,
+        val_AP=41.0,
+        AP50=60.0,
+        AP75=30.0,
+        seed=0)
+    old = [
+        dict(common, method='mmtern', ablation='', AP=40.0),
+        dict(common, method='mmtern', ablation='floor0', AP=42.0)
+    ]
+    new = dict(
+        common, method='mmtern', ablation='', AP=50.0, optimizer='adamw')
+    (tmp_path / 'smoke.jsonl').write_text('\n'.join(
+        json.dumps(line) for line in [*old, new]))
+    result = call(tmp_path, BENCH, '--suite', 'smoke', '--results', '.',
+                  '--redraw')
+    assert result.returncode == 0, result.stderr
+    table = (tmp_path / 'smoke.md').read_text()
+    for title, AP in (('mmtern', 50), ('mmtern-0.1', 40),
+                      ('mmtern-0.1, floor0', 42)):
+        assert f'| {title}, lr 0.0003 | 1 | {AP}.0 |' in table
+    # What was changed is compared to its own release.
+    assert (tmp_path / 'smoke_ablations.png').exists()
+
+
 def test_a_change_without_mmtern_to_compare_is_in_the_table_alone(tmp_path):
     line = dict(method='mmtern', ablation='floor0', seed=0, AP=40.0)
     assert '| mmtern, floor0, lr 0.001 | 1 |' in redrawn(tmp_path, [line])
@@ -199,6 +313,10 @@ def test_a_panel_of_one_setting_shows_differences_only(differences, tmp_path):
 
 
 @pytest.mark.parametrize('option, value, words', [
+    ('--detectors', 'yolox', "--suite bccd-lite has no 'yolox', only "
+     'retinanet, faster_rcnn'),
+    ('--budget', 'medium', "--suite bccd-lite has no budget 'medium', only "
+     'short, recipe, real, smoke'),
     ('--lr', '0', '--lr must be above 0, got 0.0'),
     ('--ablations', 'plain-ste+none', "unknown ablation 'none'; choose of"),
     ('--min-sparsity', '1', '--min-sparsity must be a number in [0, 1), the '

@@ -1,6 +1,7 @@
 """What the accuracy benchmark runs: suites, budgets, one run for each line."""
-from dataclasses import dataclass, replace
-from typing import Any, Dict, List
+import os.path as osp
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Sequence
 
 from .methods import METHODS, Method, ablation
 
@@ -12,35 +13,132 @@ SCOPES: Dict[str, dict] = {'all': {}, 'backbone': dict(include=[r'^backbone'])}
 
 
 @dataclass(frozen=True)
-class Suite:
-    """One data set at one size.
-
-    Attributes:
-        config (str): Float config, with a slot for the detector.
-        options (dict): Config overrides of every run.
-    """
-    config: str
-    options: Dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Budget:
     """Epochs of the shared float model and of what every method adds."""
     float_epochs: int
     extra_epochs: int
 
 
-DETECTORS = {'retinanet': 'RetinaNet', 'faster_rcnn': 'FasterRCNN'}
+BUDGETS = {
+    'short': Budget(8, 8),
+    # What the shipped configs train.
+    'recipe': Budget(24, 12),
+    'real': Budget(24, 36),
+    'smoke': Budget(1, 2),
+}
+
+# From a detector that is trained already: no shared float epochs.
+TRAINED_BUDGETS = {
+    'short': Budget(0, 4),
+    'medium': Budget(0, 12),
+    'long': Budget(0, 36),
+    'smoke': Budget(0, 2),
+}
+
+# From a trained backbone.
+BACKBONE_BUDGETS = {
+    'short': Budget(12, 4),
+    'medium': Budget(12, 12),
+    'smoke': Budget(1, 2),
+}
+
+BUDGET_NAMES = list(
+    dict.fromkeys([*BUDGETS, *TRAINED_BUDGETS, *BACKBONE_BUDGETS]))
+
+DETECTORS = {
+    'retinanet': 'RetinaNet',
+    'faster_rcnn': 'FasterRCNN',
+    'yolox': 'YOLOX'
+}
+R_CNN_AND_RETINANET = ('retinanet', 'faster_rcnn')
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One data set at one size.
+
+    Attributes:
+        config (str): Float config, with a slot for the detector. Without
+            shared float epochs, its ``load_from`` is where all begin.
+        options (dict): Config overrides of every run.
+        detectors (Sequence[str]): Keys of ``DETECTORS``.
+        budgets (dict): Epochs by the budget's name.
+        optimizer (str): Key of ``OPTIMIZERS`` that runs have by default.
+        lr (float): Learning rate that extra epochs have by default.
+        warm_up (int): Iterations over which that rate grows at first.
+        needs (dict): Files without which nothing can run, and where each
+            comes from.
+    """
+    config: str
+    options: Dict[str, Any] = field(default_factory=dict)
+    detectors: Sequence[str] = R_CNN_AND_RETINANET
+    budgets: Dict[str, Budget] = field(default_factory=lambda: BUDGETS)
+    optimizer: str = 'adamw'
+    lr: float = 1e-3
+    warm_up: int = 20
+    needs: Dict[str, str] = field(default_factory=dict)
+
+    def missing(self) -> List[str]:
+        """What of ``needs`` does not exist, a sentence each."""
+        return [
+            f'{path} does not exist: {source}'
+            for path, source in self.needs.items() if not osp.isfile(path)
+        ]
+
+
+# Of the extra epochs. No decay: shrinking latent weights does nothing to a
+# direction.
+OPTIMIZERS = {
+    'adamw': dict(type='AdamW', weight_decay=0.0),
+    'sgd': dict(type='SGD', momentum=0.9, nesterov=True, weight_decay=0.0),
+}
+
+VOC07 = {
+    'data/voc07/train.json':
+    "tools/split_voc07.py makes it of VOC2007's official test set"
+}
 
 SUITES = {
     'bccd-lite':
-    Suite('configs/{}_r18-lite_bccd.py', {}),
+    Suite('configs/{}_r18-lite_bccd.py'),
     # R50 at full size; wants a GPU.
     'bccd-r50':
-    Suite('configs/{}_r50_bccd.py', {}),
+    Suite('configs/{}_r50_bccd.py'),
     'shapes-lite':
-    Suite('configs/{}_r18-lite_shapes.py', {}),
-    # Two images, one iteration: the benchmark's own test.
+    Suite('configs/{}_r18-lite_shapes.py'),
+    # A strong detector with few weights to spare.
+    'voc-yolox':
+    Suite(
+        'configs/{}_nano_voc07.py',
+        detectors=('yolox', ),
+        budgets=TRAINED_BUDGETS,
+        optimizer='sgd',
+        lr=4e-3,
+        warm_up=50,
+        needs={
+            **VOC07, 'data/weights/yolox_nano_voc20.pth':
+            "Megvii's YOLOX-Nano of COCO under mmdet's names, its class "
+            'layers cut to the 20 classes of VOC'
+        }),
+    # Small detectors on backbones trained elsewhere.
+    'voc-lite':
+    Suite(
+        'configs/{}_r50-half_voc07.py',
+        budgets=BACKBONE_BUDGETS,
+        needs={
+            **VOC07, 'data/weights/resnet50_half.pth':
+            "the backbone of Yahoo's open_nsfw under mmdet's names"
+        }),
+    'voc-mobilenet':
+    Suite(
+        'configs/{}_mobilenet-v2_voc07.py',
+        detectors=('retinanet', ),
+        budgets=BACKBONE_BUDGETS,
+        needs={
+            **VOC07, 'data/weights/mobilenet_v2.pth':
+            "torchvision's ImageNet weights under mmdet's names"
+        }),
+    # Two images, two iterations: the benchmark's own test.
     'smoke':
     Suite(
         'configs/{}_r18-lite_shapes.py', {
@@ -49,14 +147,6 @@ SUITES = {
             'val_dataloader.dataset.indices': 2,
             'test_dataloader.dataset.indices': 2,
         }),
-}
-
-BUDGETS = {
-    'short': Budget(8, 8),
-    # What the shipped configs train.
-    'recipe': Budget(24, 12),
-    'real': Budget(24, 36),
-    'smoke': Budget(1, 1),
 }
 
 
@@ -69,6 +159,7 @@ class Run:
             'filter' or the 'model'.
         lr (float): Learning rate of the extra epochs, of every method; the
             float model has its own.
+        optimizer (str): Of the extra epochs, a key of ``OPTIMIZERS``.
     """
     suite: str
     detector: str = 'retinanet'
@@ -81,11 +172,16 @@ class Run:
     amp: bool = False
     lr: float = 3e-4
     zeros_per: str = 'filter'
+    optimizer: str = 'adamw'
 
     @property
     def settings(self) -> Method:
         return (ablation(self.ablation)
                 if self.ablation else METHODS[self.method])
+
+    @property
+    def epochs(self) -> Budget:
+        return SUITES[self.suite].budgets[self.budget]
 
     @property
     def name(self) -> str:
@@ -100,6 +196,8 @@ class Run:
             parts.append(f'per-{self.zeros_per}')
         if self.amp:
             parts.append('amp')
+        if self.optimizer != 'adamw':
+            parts.append(self.optimizer)
         parts.append(f'lr{self.lr:g}')
         return '_'.join(parts + [f'seed{self.seed}'])
 

@@ -1,4 +1,4 @@
-"""What happens to the weights, for the log and the visualizers."""
+"""What happens to the weights, for the visualizers."""
 from collections import defaultdict
 from functools import partial
 from statistics import mean
@@ -19,26 +19,25 @@ from .schedule import TernaryScheduleHook, unwrapped_ternary_layers
 
 @HOOKS.register_module()
 class TernaryStatisticsHook(Hook):
-    """Logs how ternary the weights are, per part of the model (backbone,
+    """Records how ternary the weights are, per part of the model (backbone,
     neck, head).
 
-    Scalars, under ``train/ternary/<part>_``: ``cosine``, mean over filters of
+    Scalars, under ``ternary/<part>_``: ``cosine``, mean over filters of
     cos(w, t); ``zeros``, share of zero weights; ``flips``, share of weights
-    whose ternary value changed since the last log or checkpoint; ``distance``,
-    mean over weights of ``| |w| / threshold - 1 |``; ``gradient``, norm of the
-    latent weights' gradient as the optimizer gets it, clipped and re-scaled
-    (absent where the iteration took no step). Beside them
-    ``train/ternary/temperature`` and ``train/ternary/phase``, the share of the
-    way to ternary that the layers have gone (the mean of their ``beta``); both
-    of each part, too, where the schedule stages them (``begin`` is a dict).
-    They reach the runner's log and every visualization backend through the
-    message hub.
+    whose ternary value changed since the last measurement or checkpoint;
+    ``distance``, mean over weights of ``| |w| / threshold - 1 |``;
+    ``gradient``, norm of the latent weights' gradient as the optimizer gets
+    it, clipped and re-scaled (absent where the iteration took no step).
+    Beside them ``ternary/temperature`` and ``ternary/phase``, the share of
+    the way to ternary that the layers have gone (the mean of their ``beta``);
+    both of each part, too, where the schedule stages them (``begin`` is a
+    dict). They go to every visualization backend (``vis_data/scalars.json``,
+    TensorBoard, ...) and not to the lines of the log, which would no longer
+    fit a terminal.
 
     Args:
-        interval (int): Iterations between two measurements; use the
-            ``LoggerHook``'s. Defaults to 50.
+        interval (int): Iterations between two measurements. Defaults to 50.
     """
-    # Before LoggerHook (BELOW_NORMAL) reads the message hub.
     priority = 'NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
@@ -85,8 +84,12 @@ class TernaryStatisticsHook(Hook):
                          outputs: Optional[dict] = None) -> None:
         if not self.every_n_train_iters(runner, self.interval):
             return
-        for key, value in self.measure().items():
-            runner.message_hub.update_scalar(f'train/ternary/{key}', value)
+        step = runner.iter + 1
+        scalars = {f'ternary/{k}': v for k, v in self.measure().items()}
+        # Straight to the visualizer: by way of the message hub each line of
+        # the log would carry all of them, and repeat them between two
+        # measurements.
+        runner.visualizer.add_scalars(dict(scalars, iter=step), step=step)
 
     def _look_at_gradients(self, runner: Runner, *_: Any) -> None:
         if self.every_n_train_iters(runner, self.interval):

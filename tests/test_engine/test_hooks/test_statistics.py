@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -8,29 +9,32 @@ from mmtern import TernaryScheduleHook, TernarySettings, TernaryStatisticsHook
 from ...toy import ToyModel, convert_toy, toy_runner
 
 
-def test_scalars_reach_the_message_hub(tmp_path):
+def test_scalars_are_recorded_and_stay_out_of_the_log_lines(tmp_path):
     runner = toy_runner(
         tmp_path,
         [TernaryScheduleHook(begin=1),
          TernaryStatisticsHook(interval=2)])
     runner.train()
-    scalars = scalars_of(runner)
+    rows = recorded(tmp_path)
+    assert [row['step'] for row in rows] == [2, 4, 6, 8, 10, 12]
+    scalars = scalars_of(tmp_path)
     assert set(scalars) == {
         f'{part}_{what}'
         for part in ('backbone', 'neck')
         for what in ('cosine', 'zeros', 'flips', 'distance', 'gradient')
     } | {'temperature', 'phase'}
-    assert all(len(values) == 6 for values in scalars.values())
+    assert not any('ternary' in key for key in runner.message_hub.log_scalars)
     assert scalars['phase'] == [0.25, 0.75, 1, 1, 1, 1]
     assert 0 < max(scalars['neck_flips']) < 1
     assert all(0.7 < x <= 1 for x in scalars['backbone_cosine'])
 
 
-def scalars_of(runner) -> dict:
+def scalars_of(tmp_path) -> dict:
+    """Each scalar's values, in the order in which they were measured."""
+    rows = recorded(tmp_path)
     return {
-        key.split('train/ternary/')[1]: history.data[0].tolist()
-        for key, history in runner.message_hub.log_scalars.items()
-        if 'train/ternary/' in key
+        key.split('ternary/')[1]: [row[key] for row in rows]
+        for key in rows[0] if 'ternary/' in key
     }
 
 
@@ -41,7 +45,7 @@ def test_staged_parts_have_their_own_phase_and_temperature(tmp_path):
         TernaryStatisticsHook(interval=1)
     ])
     runner.train()
-    scalars = scalars_of(runner)
+    scalars = scalars_of(tmp_path)
     assert scalars['backbone_phase'] == [1] * 12
     approach = [0.0, 0.25, 0.5, 0.75] + [1.0] * 8
     assert scalars['neck_phase'] == approach
@@ -64,7 +68,7 @@ def test_a_filter_that_is_no_number_is_no_perfect_one(tmp_path):
         model,
         epochs=1)
     runner.train()
-    assert all(map(math.isnan, scalars_of(runner)['neck_cosine']))
+    assert all(map(math.isnan, scalars_of(tmp_path)['neck_cosine']))
 
 
 @pytest.mark.parametrize('interval', [0, 1.5])
@@ -101,14 +105,21 @@ def test_distance_and_gradient_by_another_way(tmp_path):
     runner.train()
 
     def logged(what):
-        return runner.message_hub.get_scalar(
-            f'train/ternary/neck_{what}').data[0]
+        rows = [row.get(f'ternary/neck_{what}') for row in recorded(tmp_path)]
+        return [row for row in rows if row is not None]
 
     # Four iterations, two steps; between them the weights rest.
     assert len(steps) == 2 and min(steps) > 0
     assert logged('gradient') == pytest.approx(steps, rel=1e-4)
-    assert logged('distance')[[1, 3]] == pytest.approx(distances, rel=1e-5)
+    assert logged('distance')[1::2] == pytest.approx(distances, rel=1e-5)
     assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+def recorded(work_dir):
+    """The rows of statistics that a run left in its work directory."""
+    (path, ) = work_dir.glob('*/vis_data/scalars.json')
+    rows = map(json.loads, path.read_text().splitlines())
+    return [row for row in rows if 'ternary/phase' in row]
 
 
 class _Watch(Hook):

@@ -1,0 +1,35 @@
+"""Bytes of the file that one would ship of a detector."""
+import os.path as osp
+import tempfile
+from typing import Optional
+
+from mmengine.config import Config
+from torch import nn
+
+from ..convert import ternary_layers
+from ..files import TernaryFileError, save_packed
+from ..files.sizes import nbytes
+
+
+def float_size(model: nn.Module) -> int:
+    """Bytes of a model's state dict, as it is."""
+    return sum(map(nbytes, model.state_dict().values()))
+
+
+def shipped_size(model: nn.Module, cfg: Config) -> Optional[int]:
+    """Bytes of a ternary model's packed file as ``tools/export.py`` writes it
+    by default, of a float model's tensors; None where the config is such
+    that no file can hold it.
+
+    Args:
+        model (nn.Module): With its weights, on the CPU.
+        cfg (Config): Its config, which is in the file, too.
+    """
+    if not ternary_layers(model):
+        return float_size(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = osp.join(folder, 'packed.safetensors')
+        try:
+            return save_packed(model, cfg, path, {}).file_size
+        except TernaryFileError:
+            return None

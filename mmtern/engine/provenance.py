@@ -1,0 +1,209 @@
+"""What a checkpoint was trained as, and whether a config makes sense of
+it."""
+import ast
+import warnings
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, Mapping, Optional
+
+from torch import nn
+
+# Types in a model config that make a part of it ternary.
+TERNARY_TYPES = ('TernDetector', 'TernBackbone', 'TernNeck', 'TernConv2d',
+                 'TernLinear')
+# Set in a config that is packed with weights that never were trained ternary.
+UNTRAINED = 'packed_untrained'
+# Entries that a checkpoint may lack: old ones do, float ones do.
+OPTIONAL = ('num_batches_tracked', 'weight_scale')
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a config's or a checkpoint's model is.
+
+    Attributes:
+        ternary (bool): Whether a part of it is ternary.
+        detector (str): Type of the detector, unwrapped, e.g. 'RetinaNet'.
+        untrained (bool): For a packed file: whether its ternary weights come
+            from a float checkpoint that was never trained ternary.
+    """
+    ternary: bool
+    detector: str
+    untrained: bool = False
+
+    def __str__(self) -> str:
+        return f'a {"ternary" if self.ternary else "float"} {self.detector}'
+
+
+def of_config(cfg: Mapping[str, Any]) -> Optional[Provenance]:
+    """What a config builds; None where it has no model."""
+    model = cfg.get('model')
+    if not isinstance(model, Mapping):
+        return None
+    if 'type' not in model or model['type'] in ('DetTTAModel', ):
+        model = model.get('module', model)
+    types = [_name(node.get('type')) for node in _nodes(model)]
+    own = _name(model.get('type'))
+    return Provenance(
+        ternary=any(kind in TERNARY_TYPES for kind in types),
+        detector=_name(model.get('wrapped')) or own,
+        untrained=bool(cfg.get(UNTRAINED)))
+
+
+def of_checkpoint(meta: Mapping[str, Any]) -> Optional[Provenance]:
+    """What a checkpoint was trained as, by the config in its ``meta``.
+
+    Args:
+        meta (Mapping): ``meta`` of a training checkpoint or a packed file;
+            its ``cfg`` is a config or its text, which is read and not run.
+
+    Returns:
+        Provenance or None: None where the checkpoint does not tell.
+    """
+    cfg = meta.get('cfg')
+    if isinstance(cfg, str):
+        cfg = _read_text(cfg)
+    return of_config(cfg) if isinstance(cfg, Mapping) else None
+
+
+def warning(cfg: Mapping[str, Any],
+            checkpoint: Mapping[str, Any],
+            path: str,
+            config: str = 'CONFIG') -> Optional[str]:
+    """A sentence for a checkpoint that fits a config's tensors but not its
+    arithmetic; None where they belong together or nobody can tell.
+
+    Args:
+        cfg (Mapping): The config in use.
+        checkpoint (Mapping): With ``meta``.
+        path (str): The checkpoint's path, to name it.
+        config (str): The config's path, to name it.
+    """
+    own = of_config(cfg)
+    trained = of_checkpoint(checkpoint.get('meta') or {})
+    if own is None or trained is None:
+        return None
+    if trained.untrained:
+        return untrained_sentence(path)
+    if own.ternary and not trained.ternary:
+        return (f'this checkpoint was trained in float ({path}); ternarized '
+                'untrained it loses most of its AP; train '
+                f'{config} with load_from={path} first')
+    # A packed file holds ternary values, which a float model computes with
+    # as they are.
+    if trained.ternary and not own.ternary and not path.endswith(
+            '.safetensors'):
+        return (f'this checkpoint was trained ternary ({path}), but {config} '
+                'computes with its latent weights in float, which loses most '
+                'of its AP; use the ternary config')
+    return None
+
+
+def untrained_sentence(path: str) -> str:
+    """What to say of a packed file with untrained ternary weights."""
+    return (f'{path} holds the ternarized weights of a float checkpoint that '
+            'was never trained ternary, so it has lost most of its AP; train '
+            'the ternary config with load_from and export its checkpoint')
+
+
+def warn_if_untrained(config_text: str, path: str) -> None:
+    """Warn, once a place, of a packed file whose own config says that its
+    ternary weights were never trained.
+
+    Args:
+        config_text (str): The config in the file.
+        path (str): The file's path, to name it.
+    """
+    packed = of_checkpoint(dict(cfg=config_text))
+    if packed is not None and packed.untrained:
+        warnings.warn(untrained_sentence(path), stacklevel=3)
+
+
+def check_fit(model: nn.Module, checkpoint: Mapping[str, Any],
+              path: str) -> None:
+    """Refuse a checkpoint of another model, which mmengine would load in
+    part.
+
+    Args:
+        model (nn.Module): The model that is to take its weights.
+        checkpoint (Mapping): With ``state_dict`` and ``meta``.
+        path (str): The checkpoint's path, to name it.
+
+    Raises:
+        ValueError: If the checkpoint lacks one of the model's entries, or
+            holds one in another shape.
+    """
+    wrong = misfits(model, checkpoint['state_dict'])
+    if wrong:
+        trained = of_checkpoint(checkpoint.get('meta') or {})
+        story = f' was trained as {trained} and' if trained else ''
+        name = next(iter(wrong))
+        raise ValueError(
+            f'checkpoint {path!r}{story} does not fit the config\'s '
+            f'{type(model).__name__}: {len(wrong)} of '
+            f'{len(model.state_dict())} entries are missing or have another '
+            f'shape, like {name} ({wrong[name]}); name the config that it was '
+            'trained with')
+
+
+def misfits(model: nn.Module, state: Mapping[str, Any]) -> Dict[str, str]:
+    """Entries of a model that a state dict lacks ('missing') or holds in
+    another shape ('(3, 4), not (4, 4)'), by name."""
+    given = {
+        k[7:] if k.startswith('module.') else k: v
+        for k, v in state.items()
+    }
+    wrong = {}
+    for name, tensor in model.state_dict().items():
+        if name.endswith(OPTIONAL):
+            continue
+        if name not in given:
+            wrong[name] = 'missing'
+        elif given[name].shape != tensor.shape:
+            wrong[name] = (f'{tuple(given[name].shape)}, not '
+                           f'{tuple(tensor.shape)}')
+    return wrong
+
+
+def _nodes(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Each dict in a config's tree."""
+    if isinstance(node, Mapping):
+        yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _nodes(child)
+
+
+def _name(kind: Any) -> str:
+    if not isinstance(kind, str):
+        kind = getattr(kind, '__name__', '')
+    return kind.rpartition('.')[2]
+
+
+def _read_text(text: str) -> Optional[Dict[str, Any]]:
+    """``model`` and our mark from a config's text; None where they are no
+    literals."""
+    found = {}
+    try:
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.Assign):
+                name = getattr(statement.targets[0], 'id', None)
+                if name in ('model', UNTRAINED):
+                    literal = _DictCalls().visit(statement.value)
+                    found[name] = ast.literal_eval(literal)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return None
+    return found
+
+
+class _DictCalls(ast.NodeTransformer):
+    """``dict(key=value)`` as ``{'key': value}``, for ``literal_eval``."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        plain = isinstance(node.func, ast.Name) and node.func.id == 'dict'
+        if not plain or node.args or not all(k.arg for k in node.keywords):
+            return node
+        return ast.Dict(
+            keys=[ast.Constant(k.arg) for k in node.keywords],
+            values=[k.value for k in node.keywords])
