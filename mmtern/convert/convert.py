@@ -178,10 +178,11 @@ def _reason_to_leave(name: str, layers: Dict[str, nn.Module], scope: Scope,
                      readers: Set[str]) -> Optional[str]:
     layer = layers[name]
     twin = TWINS.get(type(layer))
-    if twin is not None and twin.read_by_parent and name:
+    if twin is not None and twin.read_by_parent:
         parent = name.rpartition('.')[0]
-        if _latent(layers[parent]) is None:
-            return f'read by {type(layers[parent]).__name__}'
+        if not name or _latent(layers[parent]) is None:
+            reader = type(layers[parent]).__name__ if name else 'its parent'
+            return f'read by {reader}'
         reason = _reason_to_leave(parent, layers, scope, readers)
         if reason is not None:
             return reason
@@ -194,7 +195,7 @@ def _leave_fused_encoders(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.TransformerEncoderLayer) and any(
                 isinstance(x, TernaryWeight) for x in part.modules()):
-            # What they call a function that the kernel does not know.
+            # Their name for an activation that the kernel does not know.
             part.activation_relu_or_gelu = 0
 
 

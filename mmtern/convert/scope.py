@@ -103,7 +103,8 @@ class Scope:
         if not self.stem and reads_image:
             return 'stem'
         groups = getattr(layer, 'groups', 1)
-        if not self.depthwise and 1 < groups == layer.in_channels:
+        in_channels = getattr(layer, 'in_channels', None)
+        if not self.depthwise and 1 < groups == in_channels:
             return 'depthwise'
         if self.include is None:
             return 'language model' if re.search(LANGUAGE, name) else None

@@ -166,6 +166,11 @@ def test_an_output_is_not_ternary_without_its_attention():
     }
 
 
+def test_an_output_alone_is_left():
+    with pytest.raises(ValueError, match='no layer.*is left'):
+        convert(attention().out_proj)
+
+
 @pytest.mark.parametrize('count', [0, 2])
 def test_encoder_layers_of_torch_are_not_fused_past_their_weights(count):
     torch.manual_seed(0)

@@ -126,6 +126,7 @@ def _run_ternary(model: ConfigDict, side: int, trained: Set[str],
         _predict(detector, model, side)
     record['idle'] = len(set(ternary_layers(detector)) - ran)
     _compare_with_plain(detector, model, side)
+    record['compared'] = True
 
 
 @torch.no_grad()
