@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from .modules import TernConv2d, register_ternary
 
 
-class _Standardized(TernConv2d):
+class Standardized(TernConv2d):
     """What both kinds share: filters are standardized, then ternarized.
 
     The standardization is part of the way from the latent weight to the
@@ -31,7 +31,7 @@ class _Standardized(TernConv2d):
 
 
 @register_ternary(ConvWS2d)
-class TernConvWS2d(_Standardized, ConvWS2d):
+class TernConvWS2d(Standardized, ConvWS2d):
     """Convolution with weight standardization (arXiv 1903.10520): filters of
     mean 0 and variance 1 become ternary."""
     plain_type = nn.Conv2d
@@ -43,7 +43,7 @@ class TernConvWS2d(_Standardized, ConvWS2d):
 
 
 @register_ternary(ConvAWS2d)
-class TernConvAWS2d(_Standardized, ConvAWS2d):
+class TernConvAWS2d(Standardized, ConvAWS2d):
     """Convolution with adaptive weight standardization (arXiv 2006.02334):
     filters of the pretrained mean and variance become ternary."""
     plain_type = nn.Conv2d

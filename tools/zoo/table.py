@@ -38,8 +38,9 @@ def markdown(records: List[Dict[str, Any]], versions: str) -> str:
         'prediction does not use (auxiliary heads, teachers). Compared: '
         'what the ternary detector puts out equals, bit by bit, what '
         "mmdet's own layers put out that hold the ternary weights as their "
-        'parameters; rows without it are of an earlier sweep, which looked '
-        'at the layers only.', '',
+        'parameters. Rows without it were trained and run by an earlier '
+        'sweep, before attention, linear, deformable, transposed and '
+        'standardized layers were ternary, and only counted since.', '',
         '| Config | Ternary layers | Share of weights ternary | With stem, '
         'predictions, depthwise | Idle | Compared | Left in full precision |',
         '|---|---|---|---|---|---|---|'
