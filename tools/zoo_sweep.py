@@ -15,11 +15,11 @@ import resource
 import tempfile
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import torch
 from rich.progress import track
-from zoo.check import check
+from zoo.check import check, count
 from zoo.choose import choose, zoo_root
 from zoo.table import markdown, verdict
 
@@ -47,13 +47,18 @@ def parse_args() -> argparse.Namespace:
         default=osp.join(ROOT, 'configs', 'ZOO.md'),
         help='Markdown table; the JSON gets the same name')
     parser.add_argument(
+        '--counts',
+        action='store_true',
+        help='only build the named configs, or all that ran before, and renew '
+        'what their rows say of the layers')
+    parser.add_argument(
         '--timeout', type=float, default=300, help='seconds a config')
     return parser.parse_args()
 
 
-def run_one(config: str, folder: str) -> None:
-    """In the process of one config: check it, write its record to
-    ``folder``."""
+def run_one(config: str, folder: str, old: Optional[Dict[str, Any]]) -> None:
+    """In the process of one config: check it, or only count its layers where
+    there is an ``old`` record; write its record to ``folder``."""
     log = os.open(osp.join(folder, 'log'), os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -61,25 +66,30 @@ def run_one(config: str, folder: str) -> None:
     os.chdir(zoo_root())
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
-    record: Dict[str, Any] = dict(config=config, stage='float')
+    record: Dict[str, Any] = old or dict(config=config, stage='float')
+    path = str(zoo_root() / 'configs' / config)
 
     def save() -> None:
         Path(folder, 'record.json').write_text(json.dumps(record))
 
     save()
     try:
-        check(str(zoo_root() / 'configs' / config), record, save)
+        if old is None:
+            check(path, record, save)
+        else:
+            count(path, record)
     finally:
         save()
 
 
-def start(config: str, timeout: float) -> Dict[str, Any]:
+def start(config: str, timeout: float,
+          old: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     """Check a config in a process of its own; its record, however it
     ends."""
     with tempfile.TemporaryDirectory() as folder:
         # A fork server has imported everything once.
         context = multiprocessing.get_context('forkserver')
-        process = context.Process(target=run_one, args=(config, folder))
+        process = context.Process(target=run_one, args=(config, folder, old))
         process.start()
         process.join(timeout)
         reason = ''
@@ -107,11 +117,12 @@ def _last_line(path: str) -> str:
 
 def main() -> None:
     args = parse_args()
-    if args.configs:
+    if args.configs or args.counts:
         # Named configs renew their rows in an existing table.
         old = Path(args.out).with_suffix('.json')
         records = json.loads(old.read_text()) if old.exists() else []
-        sweep([[config] for config in args.configs], records, args)
+        ran = [x['config'] for x in records if verdict(x) == 'ok']
+        sweep([[config] for config in args.configs or ran], records, args)
     else:
         sweep(choose(), [], args)
 
@@ -127,7 +138,10 @@ def sweep(folders: List[List[str]], records: List[Dict[str, Any]],
          os.environ.get('PYTHONPATH', '')])
     for candidates in track(folders, 'Sweeping the zoo'):
         for config in candidates:
-            record = start(config, args.timeout)
+            old = None
+            if args.counts:
+                old, = (x for x in records if x['config'] == config)
+            record = start(config, args.timeout, old)
             records = sorted(
                 [x for x in records if x['config'] != config] + [record],
                 key=lambda x: x['config'])

@@ -41,7 +41,7 @@ def expected_sizes(
     ternary = [layer.latent for layer in layers]
     count = sum(weight.numel() for weight in ternary)
     packed = sum(packed_size(weight.numel()) for weight in ternary)
-    scales = SCALE_BYTES * sum(len(weight) for weight in ternary)
+    scales = SCALE_BYTES * sum(len(x.filters(x.latent)) for x in layers)
     others = [e for e in entries if e.layer is None]
     full = sum(nbytes(e.tensor) for e in others)
     half = sum(nbytes(e.tensor) // (2 if e.halves else 1) for e in others)

@@ -19,7 +19,7 @@ class LayerMeasure:
     """A ternary layer in numbers.
 
     Attributes:
-        shape: (C_out, C_in/groups, kH, kW) or (C_out, C_in).
+        shape: That of the weight, as the float layer has it.
         zeros: Share of zero codes, in [0, 1].
         cosine: Mean over filters of cos(w, t).
         bits: Entropy of the codes in bits a weight, at most log2(3).
@@ -42,9 +42,10 @@ class LayerMeasure:
 @torch.no_grad()
 def measure_layer(layer: TernaryWeight, weight: Tensor) -> LayerMeasure:
     """Measure ``weight`` as ``layer`` would ternarize it."""
-    projection, codes = project_weight(layer.quantizer.settings, weight)
+    filters = layer.filters(weight)
+    projection, codes = project_weight(layer.quantizer.settings, filters)
     codes = codes.contiguous().flatten(1)
-    ratio = projection.relative(weight.flatten(1).float())
+    ratio = projection.relative(filters.flatten(1).float())
     ratio.clamp_max_(HIGHEST * (1 - 1e-6))
     counts = torch.histc(ratio, BINS, 0.0, HIGHEST) / weight.numel()
     return LayerMeasure(
@@ -102,8 +103,8 @@ def average(measures: Iterable[LayerMeasure]) -> Dict[str, float]:
     their weights or filters."""
     measures = list(measures)
     weights = sum(m.weights for m in measures)
-    filters = sum(m.shape[0] for m in measures)
+    filters = sum(len(m.codes) for m in measures)
     return dict(
         zeros=sum(m.zeros * m.weights for m in measures) / weights,
-        cosine=sum(m.cosine * m.shape[0] for m in measures) / filters,
+        cosine=sum(m.cosine * len(m.codes) for m in measures) / filters,
         bits_per_weight=sum(m.bits * m.weights for m in measures) / weights)

@@ -2,7 +2,7 @@
 import re
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Set, Tuple
 
 from torch import nn
 
@@ -87,6 +87,7 @@ def convert(module: nn.Module,
             replace(settings, min_sparsity=record.min_sparsity),
             quantizers.get(key))
         quantizers[key] = layer.quantizer
+    _leave_fused_encoders(module)
     return report
 
 
@@ -127,13 +128,13 @@ def _with_zeros(report: ConversionReport, layers: Dict[str, nn.Module],
                 scope: Scope, settings: TernarySettings) -> ConversionReport:
     """The report with each ternary layer's least share of zeros; layers that
     hold the same parameter count once."""
-    sizes = {id(layers[x.name].weight): x.weights for x in report.ternary}
+    sizes = {id(_latent(layers[x.name])): x.weights for x in report.ternary}
     shares = dict(
         zip(sizes, allocate_zeros(list(sizes.values()), scope.model_sparsity)))
     records = []
     for record in report.layers:
         if record.reason is None:
-            share = shares[id(layers[record.name].weight)]
+            share = shares[id(_latent(layers[record.name]))]
             record = replace(
                 record, min_sparsity=max(share, settings.min_sparsity))
         records.append(record)
@@ -143,15 +144,18 @@ def _with_zeros(report: ConversionReport, layers: Dict[str, nn.Module],
 def _records(module: nn.Module, scope: Scope,
              reads_image: Optional[bool]) -> Iterator[LayerRecord]:
     readers = image_readers(module, reads_image)
-    for name, layer in module.named_modules():
+    layers = dict(module.named_modules())
+    for name, layer in layers.items():
         for key, parameter in layer.named_parameters(recurse=False):
             if parameter.dim() < 2:
                 continue
-            if key == 'weight':
+            if parameter is _latent(layer):
                 full_name = name
-                reason = scope.reason_to_leave(name, layer, name in readers)
+                reason = _reason_to_leave(name, layers, scope, readers)
+            elif key == 'weight':
+                full_name, reason = name, type(layer).__name__
             else:
-                # Attention's in_proj_weight, position embeddings, ...
+                # Position embeddings, relative positions, ...
                 full_name = f'{name}.{key}' if name else key
                 reason = f'{type(layer).__name__}.{key}'
             yield LayerRecord(
@@ -160,6 +164,39 @@ def _records(module: nn.Module, scope: Scope,
                 weights=parameter.numel(),
                 reason=reason,
                 trainable=parameter.requires_grad)
+
+
+def _latent(layer: nn.Module) -> Optional[nn.Parameter]:
+    """The parameter that is or would be the layer's latent weight."""
+    twin = TWINS.get(type(layer))
+    if isinstance(layer, TernaryWeight):
+        twin = type(layer)
+    return twin and getattr(layer, twin.latent_name)
+
+
+def _reason_to_leave(name: str, layers: Dict[str, nn.Module], scope: Scope,
+                     readers: Set[str]) -> Optional[str]:
+    layer = layers[name]
+    twin = TWINS.get(type(layer))
+    if twin is not None and twin.read_by_parent:
+        parent = name.rpartition('.')[0]
+        if not name or _latent(layers[parent]) is None:
+            reader = type(layers[parent]).__name__ if name else 'its parent'
+            return f'read by {reader}'
+        reason = _reason_to_leave(parent, layers, scope, readers)
+        if reason is not None:
+            return reason
+    return scope.reason_to_leave(name, layer, name in readers)
+
+
+def _leave_fused_encoders(module: nn.Module) -> None:
+    """Make PyTorch's encoder layers call their parts in inference, too,
+    instead of a kernel that reads the latent weights."""
+    for part in module.modules():
+        if isinstance(part, nn.TransformerEncoderLayer) and any(
+                isinstance(x, TernaryWeight) for x in part.modules()):
+            # Their name for an activation that the kernel does not know.
+            part.activation_relu_or_gelu = 0
 
 
 def _check_patterns(module: nn.Module, scope: Scope,

@@ -1,14 +1,18 @@
 """Plain layers in place of ternary ones, for everything that traces."""
 import copy
+from functools import lru_cache
+from typing import Tuple
 
 import torch
 from torch import nn
 
+from ..layers import TernaryWeight
 from .convert import ternary_layers
 
 
 class _Frozen:
-    """What both layers share: they hold ``a * t`` and refuse to train."""
+    """What frozen layers are beside the float type: they hold ``a * t`` and
+    refuse to train."""
 
     def train(self, mode: bool = True):
         """Stay in eval.
@@ -24,13 +28,20 @@ class _Frozen:
                 'model that mmtern.freeze() was called on')
         return super().train(False)
 
+    def __reduce__(self) -> Tuple:
+        # The class has no place in a module that pickle could find it at.
+        return _new_frozen, (type(self).__bases__[1], ), self.__dict__
 
-class FrozenConv2d(_Frozen, nn.Conv2d):
-    """``nn.Conv2d`` whose filters hold the values {-a, 0, +a} for good."""
+
+@lru_cache(maxsize=None)
+def _frozen_type(plain_type: type) -> type:
+    return type(f'Frozen{plain_type.__name__}', (_Frozen, plain_type), {})
 
 
-class FrozenLinear(_Frozen, nn.Linear):
-    """``nn.Linear`` whose rows hold the values {-a, 0, +a} for good."""
+def _new_frozen(plain_type: type) -> nn.Module:
+    """Return an empty layer, for copies and pickles to fill."""
+    frozen_type = _frozen_type(plain_type)
+    return frozen_type.__new__(frozen_type)
 
 
 @torch.no_grad()
@@ -56,7 +67,7 @@ def freeze(model: nn.Module, inplace: bool = False) -> nn.Module:
     # which their copies go on to do.
     shared, weights = {}, {}
     for layer in ternary_layers(model).values():
-        key = (id(layer.weight), id(layer.weight_scale))
+        key = (id(layer.latent), id(layer.weight_scale))
         if key not in shared:
             shared[key] = nn.Parameter(
                 layer.ternary_weight.detach().clone(), requires_grad=False)
@@ -66,8 +77,8 @@ def freeze(model: nn.Module, inplace: bool = False) -> nn.Module:
     return model
 
 
-def _make_plain(layer: nn.Module, weight: nn.Parameter) -> None:
+def _make_plain(layer: TernaryWeight, weight: nn.Parameter) -> None:
+    name, plain_type = layer.latent_name, layer.plain_type
     del layer.weight_scale, layer.quantizer
-    layer.__class__ = (
-        FrozenConv2d if isinstance(layer, nn.Conv2d) else FrozenLinear)
-    layer.weight = weight
+    layer.__class__ = _frozen_type(plain_type)
+    setattr(layer, name, weight)

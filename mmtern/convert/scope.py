@@ -8,31 +8,40 @@ from mmcv.cnn.bricks import wrappers
 from torch import nn
 
 from ..checks import check_flag, check_sparsity
-from ..layers import TWINS, TernConv2d, TernLinear, register_ternary
+from ..layers import (TWINS, TernConv2d, TernConvTranspose2d, TernLinear,
+                      register_ternary)
 
 # What the last layers of mmdet's heads are named after, at the end of a name
 # like retina_cls, fc_reg, multi_level_conv_obj.0 or cls_branches.3, but not
 # of the towers before them (cls_convs.0.conv, reg_fcs.1). Beside scores and
-# boxes: offsets of deformable layers, kernels of dynamic ones, mask
-# coefficients.
+# boxes: offsets of deformable layers and the weights of their points, points
+# that queries refer to, kernels of dynamic convs, mask coefficients,
+# embeddings that are compared.
 PREDICTED = ('cls', 'reg', 'obj', 'iou', 'pred', 'score', 'logits',
              'centerness', 'offsets?', 'loc', 'shape', 'wh', 'heatmap',
              'pts_(?:init|refine)_out', 'controller', 'kernel', 'coeff',
-             'mask_list', 'segm_conv', 'content_encoder')
+             'mask_list', 'segm_conv', 'content_encoder', 'attention_weights',
+             'reference_points', 'ref_point_head', 'ref_anchor_head',
+             'mask_embed', 'fc_embed', r'glbctx_head\.fc')
 PREDICTIONS = '|'.join((
     rf'(?:^|[._])(?:{"|".join(PREDICTED)})'
-    r'(?:_(?!convs|fcs)[a-z]+)*(?:\.\d+)*$',
+    r'(?:_(?!convs|fcs|ffn)[a-z]+)*(?:\.layers)?(?:\.\d+)*$',
     # SSD's heads are lists of Sequentials.
     r'(?:cls|reg)_convs\.\d+\.\d+$',
     # CornerNet's end in a ConvModule: tl_heat.0.1.conv.
     r'_(?:heat|emb|off|shift|offset)(?:\.\d+)+\.conv$',
 ))
-# Large fully connected layers of mmdet's RoI heads.
-FULLY_CONNECTED = r'fcs\.\d+$'
+# mmdet's TOOD multiplies this weight with an attention before it convolves, so
+# nothing of the layer's own runs.
+READ_ELSEWHERE = r'_decomp\.reduction_conv\.conv$'
+# Pretrained text encoders of grounded detectors: they are not what finds
+# boxes, and most are frozen.
+LANGUAGE = r'(?:^|\.)language_model\.'
 
 # mmcv's wrappers differ from torch's layers only for empty inputs on old
 # torch.
 register_ternary(wrappers.Conv2d)(TernConv2d)
+register_ternary(wrappers.ConvTranspose2d)(TernConvTranspose2d)
 register_ternary(wrappers.Linear)(TernLinear)
 
 
@@ -42,9 +51,9 @@ class Scope:
     regular expressions, searched for anywhere in the module's dotted name.
 
     Args:
-        include (Sequence[str], optional): Convert only convs and linears
-            that match one of these. Defaults to None: all convs, and the
-            linears of RoI heads (``shared_fcs``, ``cls_fcs``, ...).
+        include (Sequence[str], optional): Convert only layers that match one
+            of these. Defaults to None: all layers of a type that has a
+            ternary twin, but for language models.
         exclude (Sequence[str]): Leave what matches one of these, beside the
             stem and the predictions. Defaults to none.
         stem (bool): Convert the layers that read the image, too.
@@ -89,17 +98,17 @@ class Scope:
             return 'excluded'
         if not self.predictions and re.search(PREDICTIONS, name):
             return 'prediction'
-        if isinstance(layer, nn.Conv2d):
-            if not self.stem and reads_image:
-                return 'stem'
-            depthwise = 1 < layer.groups == layer.in_channels
-            if not self.depthwise and depthwise:
-                return 'depthwise'
-        if self.include is not None:
-            included = any(re.search(p, name) for p in self.include)
-        else:
-            included = isinstance(layer, nn.Conv2d) or re.search(
-                FULLY_CONNECTED, name)
+        if re.search(READ_ELSEWHERE, name):
+            return 'read elsewhere'
+        if not self.stem and reads_image:
+            return 'stem'
+        groups = getattr(layer, 'groups', 1)
+        in_channels = getattr(layer, 'in_channels', None)
+        if not self.depthwise and 1 < groups == in_channels:
+            return 'depthwise'
+        if self.include is None:
+            return 'language model' if re.search(LANGUAGE, name) else None
+        included = any(re.search(p, name) for p in self.include)
         return None if included else 'not included'
 
 

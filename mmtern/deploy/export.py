@@ -159,7 +159,7 @@ def save_onnx(model: nn.Module,
         write_atomically(target, data, force)
         files.append(GraphSize(target, before, len(data), size))
     found = sum(len(size.tensors) for size in sizes)
-    expected = len({id(x.weight) for x in ternary_layers(model).values()})
+    expected = len({id(x.latent) for x in ternary_layers(model).values()})
     if weights != 'float' and found < expected:
         notes.append(
             f'{expected - found} of {expected} ternary layers stay '

@@ -23,7 +23,7 @@ class Contents:
         self.tensors: Dict[str, Tensor] = {}
         self.sizes: List[StoredTensor] = []
         self.coded: Dict[str, Dict[str, Any]] = dict(
-            ternary={}, sparse={}, int8={}, planes={})
+            ternary={}, sparse={}, int8={}, planes={}, transposed={})
         self.aliases: Dict[str, str] = {}
 
     def add(self, entry: StateEntry, stored: Tensor) -> None:
@@ -44,21 +44,24 @@ class Contents:
 
     def add_ternary(self, entry: StateEntry) -> None:
         """Add a latent weight as codes and scales."""
-        name, weight, quantizer = (entry.name, entry.tensor,
-                                   entry.layer.quantizer)
+        name, weight, layer = entry.name, entry.tensor, entry.layer
         _check_finite(name, weight)
+        filters = layer.filters(weight)
         # In row-major order, whatever the weight's memory format.
-        codes = quantizer.codes(weight).contiguous().flatten(1)
-        scale = quantizer.scale(weight).flatten().cpu()
+        codes = layer.quantizer.codes(filters).contiguous().flatten(1)
+        scale = layer.quantizer.scale(filters).flatten().cpu()
+        if layer.transposed_groups:
+            self.coded['transposed'][name] = layer.transposed_groups
         coded = encode_codes(codes, self.encoding)
         if isinstance(coded, Gaps):
             self.tensors[name + GAPS] = coded.gaps
             self.tensors[name + SIGNS] = coded.signs
             self.tensors[name + SCALE] = scale
             self.coded['sparse'][name] = dict(
-                shape=list(weight.shape), size=coded.size)
+                shape=list(filters.shape), size=coded.size)
         else:
-            self._add_coded('ternary', name, weight, CodedWeight(coded, scale))
+            self._add_coded('ternary', name, filters,
+                            CodedWeight(coded, scale))
         self.sizes.append(
             StoredTensor.ternary(name, codes, nbytes(weight), coded.nbytes,
                                  nbytes(scale)))

@@ -5,6 +5,7 @@ from typing import Any, Dict, NamedTuple
 
 from torch import Tensor
 
+from ..ops import weight_of
 from .coding import (CODES, GAPS, PLANES, SCALE, SIGNS, CodedWeight,
                      decode_int8, decode_sparse, decode_ternary)
 from .config_check import detach, forget_pretrained, refuse_strange
@@ -83,6 +84,10 @@ def _parse(metadata: Dict[str, Any], tensors: Dict[str, Tensor],
             except TernaryFileError as error:
                 raise TernaryFileError(f'{name}: {error}') from None
             _put(state_dict, name, weight)
+    # Files of layers that are not transposed, and older ones, have no such
+    # entry.
+    for name, groups in metadata.get('transposed', {}).items():
+        _restore_transposed(state_dict, name, groups)
     for name, tensor in tensors.items():
         _put(state_dict, name, tensor)
     for name, first in metadata['aliases'].items():
@@ -132,6 +137,19 @@ def _decode(kind: str, name: str, entry: Any, tensors: Dict[str,
     return (decode_ternary if kind == 'ternary' else decode_int8)(coded, shape)
 
 
+def _restore_transposed(state_dict: Dict[str, Tensor], name: str,
+                        groups: Any) -> None:
+    """Give the filters of a transposed conv the shape that it holds them
+    in."""
+    filters = state_dict.get(name)
+    if filters is None or type(groups) is not int or groups < 1:
+        raise TernaryFileError(f'{name}: its groups are damaged')
+    try:
+        state_dict[name] = weight_of(filters, groups).contiguous()
+    except ValueError as error:
+        raise TernaryFileError(f'{name}: {error}') from None
+
+
 def _put(state_dict: Dict[str, Tensor], name: str, tensor: Tensor) -> None:
     if name in state_dict or ':' in name:
         raise TernaryFileError(f'{name} is there twice or belongs to nothing')
@@ -152,6 +170,8 @@ def _check_types(metadata: Dict[str, Any]) -> None:
     for key, kind in expected.items():
         if not isinstance(metadata.get(key), kind):
             raise TernaryFileError(f'its metadata lack a proper {key!r}')
+    if not isinstance(metadata.get('transposed', {}), dict):
+        raise TernaryFileError('its metadata lack a proper \'transposed\'')
     strings = (metadata['written_by'], metadata['aliases'])
     if not all(isinstance(v, str) for d in strings for v in d.values()):
         raise TernaryFileError('its metadata hold a name that is no text')

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..ops import (Projection, QuantizedWeight, quantized_conv2d,
-                   quantized_linear)
+from ..ops import (Projection, QuantizedWeight, filters_of, quantized_conv2d,
+                   quantized_linear, weight_of)
 from .quantizer import Quantizer
 from .settings import TernarySettings
 
@@ -51,6 +51,8 @@ def register_ternary(*float_types: type) -> Callable[[type], type]:
                 f'of a float layer, but got {twin.__name__}')
         for float_type in float_types:
             TWINS[float_type] = twin
+        if 'plain_type' not in vars(twin) and float_types:
+            twin.plain_type = float_types[0]
         return twin
 
     return register
@@ -65,11 +67,22 @@ class TernaryWeight:
 
     Attributes:
         latent_name (str): Name of the parameter that is the latent weight.
+        plain_type (type): Type whose own ``forward`` computes the same from a
+            parameter ``latent_name`` that holds ``a t``. Defaults to the
+            first type that the twin is registered for.
+        read_by_parent (bool): Whether the module above computes with this
+            weight itself, so that this layer is ternary only beside it.
+        transposed_groups (int): Groups of a transposed conv, whose latent
+            weight is (C_in, C_out/groups, kH, kW); 0 for all others, whose
+            first axis is that of the filters.
         quantizer (Quantizer): Of this weight; layers that hold the same
             parameter share it.
         weight_scale (nn.Parameter, optional): Trained scales, (2, C_out).
     """
     latent_name = 'weight'
+    plain_type: Optional[type] = None
+    read_by_parent = False
+    transposed_groups = 0
     quantizer: Quantizer
     weight: nn.Parameter
     weight_scale: Optional[nn.Parameter]
@@ -88,18 +101,32 @@ class TernaryWeight:
         self.quantizer = quantizer or Quantizer(settings)
         self.register_parameter('weight_scale', None)
         if settings.learns_scale:
-            scale = self.latent.new_empty(2, self.latent.shape[0])
+            scale = self.latent.new_empty(2, len(self.filters(self.latent)))
             self.weight_scale = nn.Parameter(scale)
             self.reset_weight_scale()
 
     @property
     def latent(self) -> nn.Parameter:
-        """The latent weight, (C_out, C_in/groups, kH, kW) or (C_out, C_in)."""
+        """The latent weight, in the shape that the float layer gives it."""
         return getattr(self, self.latent_name)
 
+    def filters(self, weight: Tensor) -> Tensor:
+        """Return a weight of this layer as the filters that become ternary.
+
+        Args:
+            weight (Tensor): Shape of the latent weight.
+
+        Returns:
+            Tensor: Shape (C_out, ...), in the graph of ``weight``; filters
+            that are ternary already are returned as they are.
+        """
+        return filters_of(weight, self.transposed_groups)
+
     def quantized_weight(self) -> Union[Tensor, QuantizedWeight]:
-        """Return what ``forward`` computes with; see :class:`Quantizer`."""
-        return self.quantizer(self.latent, self.training, self.weight_scale)
+        """Return what ``forward`` computes with, as filters; see
+        :class:`Quantizer`."""
+        return self.quantizer(
+            self.filters(self.latent), self.training, self.weight_scale)
 
     @property
     def ternary_weight(self) -> Tensor:
@@ -109,19 +136,19 @@ class TernaryWeight:
         if isinstance(weight, QuantizedWeight):
             values = weight.values(weight.sink.dtype)
             # The sink is zero and leads to the latent weight.
-            return values + weight.sink
-        return weight
+            weight = values + weight.sink
+        return weight_of(weight, self.transposed_groups)
 
     @property
     def projection(self) -> Projection:
         """Projection of the latent weight's filters."""
-        return self.quantizer.project(self.latent, self.training)
+        return self.quantizer.project(self.filters(self.latent), self.training)
 
     @property
     def codes(self) -> Tensor:
-        """Codes {-1, 0, +1}, int8, in the latent weight's shape; not to be
+        """Codes {-1, 0, +1} of the filters, int8, (C_out, ...); not to be
         written to."""
-        return self.quantizer.codes(self.latent, self.training)
+        return self.quantizer.codes(self.filters(self.latent), self.training)
 
     @torch.no_grad()
     def reset_weight_scale(self) -> None:
@@ -152,7 +179,9 @@ class TernaryWeight:
         if scale is None or old is None or old.shape != weight.shape or (
                 old.is_meta or weight.is_meta):
             return
-        before, after = (x.flatten(1).double() for x in (old, weight.to(old)))
+        before, after = (
+            filters_of(x, self.transposed_groups).flatten(1).double()
+            for x in (old, weight.to(old)))
         square = before.square().sum(1, keepdim=True)
         tiny = torch.finfo(square.dtype).tiny
         factor = (before * after).sum(1, keepdim=True) / square.clamp(min=tiny)
@@ -182,9 +211,9 @@ class TernaryWeight:
 
     def extra_repr(self) -> str:
         settings = self.quantizer.settings
-        return (f'{super().extra_repr()}, threshold={settings.threshold}, '
-                f'scale={settings.scale}, '
+        ours = (f'threshold={settings.threshold}, scale={settings.scale}, '
                 f'min_sparsity={settings.min_sparsity:g}')
+        return ', '.join(filter(None, (super().extra_repr(), ours)))
 
 
 @MODELS.register_module()

@@ -129,7 +129,9 @@ class _QuantizedConv2d(torch.autograd.Function):
 
 
 class _QuantizedLinear(torch.autograd.Function):
-    """``linear`` in the way of :class:`_QuantizedConv2d`."""
+    """``linear`` in the way of :class:`_QuantizedConv2d`, of rows (N, C_in):
+    of more axes PyTorch may return a view, which no layer after it could
+    change in place."""
 
     @staticmethod
     def forward(ctx, x: Tensor, sink: Tensor, bias: Optional[Tensor],
@@ -151,20 +153,18 @@ class _QuantizedLinear(torch.autograd.Function):
     def backward(ctx, grad_output: Tensor):
         x, *weight = ctx.saved_tensors
         on_x, on_weight, on_bias = ctx.needs_input_grad[:3]
-        rows = grad_output.reshape(-1, grad_output.shape[-1])
         grad_x = None
         if on_x:
-            grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+            grad_x = torch.empty_like(x)
             parts = QuantizedWeight(*weight).parts()
             beta = 0  # the first product overwrites what the memory held
-            for part, part_rows in zip(parts, rows.chunk(len(parts), 1)):
-                grad_x.view(-1, x.shape[-1]).addmm_(
-                    part_rows, part.values(x.dtype, True), beta=beta)
+            for part, rows in zip(parts, grad_output.chunk(len(parts), 1)):
+                grad_x.addmm_(rows, part.values(x.dtype, True), beta=beta)
                 beta = 1
         return (
             grad_x,
-            rows.T @ x.reshape(-1, x.shape[-1]) if on_weight else None,
-            rows.sum(0) if on_bias else None,
+            grad_output.T @ x if on_weight else None,
+            grad_output.sum(0) if on_bias else None,
             None,
         )
 
@@ -203,4 +203,6 @@ def quantized_linear(x: Tensor, weight: QuantizedWeight,
     Returns:
         Tensor: Shape (..., C_out). Differentiable once.
     """
-    return _QuantizedLinear.apply(x, weight.sink, bias, weight)
+    rows = x.reshape(-1, x.shape[-1])
+    out = _QuantizedLinear.apply(rows, weight.sink, bias, weight)
+    return out.view(*x.shape[:-1], out.shape[-1])

@@ -83,6 +83,7 @@ def mixed() -> nn.Sequential:
         conv=nn.Conv2d(8, 8, 1),
         stem=nn.Conv2d(3, 8, 3),
         transposed=nn.ConvTranspose2d(8, 8, 2),
+        volume=nn.Conv3d(8, 8, 2),
         deformable=ModulatedDeformConv2dPack(8, 8, 3),
         attention=nn.MultiheadAttention(8, 2),
         query=nn.Embedding(5, 8),
@@ -93,28 +94,31 @@ def mixed() -> nn.Sequential:
 
 LEFT = {
     'stem': 'stem',
-    'transposed': 'ConvTranspose2d',
-    'deformable': 'ModulatedDeformConv2dPack',
+    'volume': 'Conv3d',
     'deformable.conv_offset': 'prediction',
-    'attention.in_proj_weight': 'MultiheadAttention.in_proj_weight',
-    'attention.out_proj': 'NonDynamicallyQuantizableLinear',
     'query': 'Embedding',
-    'linear': 'not included',
     'depthwise': 'depthwise',
     'fc_cls': 'prediction',
 }
+
+TERNARY = [
+    'conv', 'transposed', 'deformable', 'attention', 'attention.out_proj',
+    'linear'
+]
 
 
 def test_report_names_all_that_is_left_and_why():
     model = mixed()
     report = convert(model)
-    assert [x.name for x in report.ternary] == ['conv']
+    assert [x.name for x in report.ternary] == TERNARY
     assert {x.name: x.reason for x in report.left} == LEFT
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     assert sum(x.weights for x in report.layers) == sum(p.numel()
                                                         for p in matrices)
-    assert report.ternary_share == pytest.approx(64 / sum(p.numel()
-                                                          for p in matrices))
+    ternary = sum(layer.latent.numel()
+                  for layer in ternary_layers(model).values())
+    assert report.ternary_share == pytest.approx(
+        ternary / sum(p.numel() for p in matrices))
     text = ' '.join(str(report).split())
     for name, reason in LEFT.items():
         assert name in text.replace(' ', '') or name in text
@@ -129,14 +133,14 @@ def test_report_counts_frozen_layers():
 
 def test_survey_changes_nothing():
     model = mixed()
-    assert len(survey(model, Scope()).ternary) == 1
+    assert len(survey(model, Scope()).ternary) == len(TERNARY)
     assert not ternary_layers(model)
 
 
 def test_settings_and_scope_from_one_dict():
     model = mixed()
     convert_from_config(model, dict(stem=True, min_sparsity=0.6))
-    assert list(ternary_layers(model)) == ['conv', 'stem']
+    assert list(ternary_layers(model)) == ['conv', 'stem'] + TERNARY[1:]
     assert model.stem.quantizer.settings.min_sparsity == 0.6
 
 
@@ -199,8 +203,8 @@ def twice(model):
      "include.*'nek'.*matches no layer.*'first', 'second'"),
     (lambda m: convert(m, Scope(exclude=['nek'])),
      "exclude.*'nek'.*matches no layer"),
-    (lambda m: convert(mixed(), Scope(include=['conv', 'transposed'])),
-     "'transposed'.*stays full precision.*ConvTranspose2d"),
+    (lambda m: convert(mixed(), Scope(include=['conv', 'volume'])),
+     "'volume'.*stays full precision.*Conv3d"),
     (lambda m: convert(m, Scope(exclude=['.'])), 'no layer.*left.*2 layers'),
     (lambda m: convert(nn.ReLU()), 'no layer of ReLU.*0 layers'),
     (lambda m: convert_from_config(m, dict(flor=0.1)),

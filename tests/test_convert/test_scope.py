@@ -41,18 +41,57 @@ def test_fully_connected_layers_of_roi_heads_become_ternary(name):
     assert Scope().reason_to_leave(name, LINEAR) is None
 
 
-def test_other_linears_are_asked_for():
-    name = 'backbone.stages.0.blocks.0.ffn.layers.1'
-    assert Scope().reason_to_leave(name, LINEAR) == 'not included'
-    assert Scope(include=['ffn']).reason_to_leave(name, LINEAR) is None
+@pytest.mark.parametrize('name', [
+    'backbone.stages.0.blocks.0.ffn.layers.1',
+    'backbone.stages.0.blocks.0.attn.w_msa.qkv',
+    'backbone.stages.0.downsample.reduction',
+    'encoder.layers.0.self_attn.value_proj',
+    'encoder.layers.0.self_attn.output_proj',
+    'bbox_head.reg_ffn.layers.0.0',
+    'bbox_head.reg_ffn.layers.1',
+    'roi_head.bbox_head.0.instance_interactive_conv.dynamic_layer',
+])
+def test_linears_of_transformers_become_ternary(name):
+    assert Scope().reason_to_leave(name, LINEAR) is None
+
+
+@pytest.mark.parametrize('name', [
+    'encoder.layers.0.self_attn.attention_weights', 'reference_points_fc',
+    'decoder.ref_point_head.layers.1', 'bbox_head.fc_reg.layers.2',
+    'bbox_head.reg_branches.0.2', 'panoptic_head.mask_embed.4',
+    'panoptic_head.cls_embed', 'roi_head.glbctx_head.fc'
+])
+def test_what_transformers_predict_stays(name):
+    assert Scope().reason_to_leave(name, LINEAR) == 'prediction'
+    assert Scope(predictions=True).reason_to_leave(name, LINEAR) is None
+
+
+def test_language_models_are_asked_for():
+    name = 'language_model.language_backbone.body.encoder.layer.0.dense'
+    assert Scope().reason_to_leave(name, LINEAR) == 'language model'
+    assert Scope(include=['lang']).reason_to_leave(name, LINEAR) is None
+
+
+def test_a_weight_that_another_layer_reads_stays():
+    name = 'bbox_head.cls_decomp.reduction_conv.conv'
+    assert Scope().reason_to_leave(name, CONV) == 'read elsewhere'
+
+
+def test_the_backbone_only_is_one_line():
+    scope = Scope(include=['^backbone'])
+    name = 'stages.0.blocks.0.attn.w_msa.qkv'
+    assert scope.reason_to_leave(f'backbone.{name}', LINEAR) is None
+    assert scope.reason_to_leave('neck.conv', CONV) == 'not included'
 
 
 @pytest.mark.parametrize('layer, scope, reason', [
     (nn.Conv2d(8, 8, 3, groups=8), Scope(), 'depthwise'),
     (nn.Conv2d(8, 8, 3, groups=8), Scope(depthwise=True), None),
     (nn.Conv2d(8, 8, 3, groups=2), Scope(), None),
-    (nn.ConvTranspose2d(8, 8, 2), Scope(), 'ConvTranspose2d'),
-    (ConvWS2d(8, 8, 3), Scope(), 'ConvWS2d'),
+    (nn.ConvTranspose2d(8, 8, 2), Scope(), None),
+    (nn.ConvTranspose2d(8, 8, 2, groups=8), Scope(), 'depthwise'),
+    (ConvWS2d(8, 8, 3), Scope(), None),
+    (nn.Conv3d(8, 8, 3), Scope(), 'Conv3d'),
     (nn.Embedding(8, 8), Scope(include=['layer']), 'Embedding'),
     (Conv2d(8, 8, 3), Scope(), None),
     (Linear(8, 8), Scope(include=['layer']), None),

@@ -5,12 +5,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from mmtern import Scope, TernarySettings, convert
-from mmtern.files import read_packed, save_packed
+from mmtern import Scope, TernarySettings, convert, ternary_layers
+from mmtern.files import TernaryFileError, read_packed, save_packed
 from mmtern.files.sizes import TERNARY
+from tests.every_type import every_type, random_images
 from tests.test_files.samples import (CONFIG, META, expected_state,
-                                      pair_with_shared_weight, save_toy,
-                                      toy_model)
+                                      pair_with_shared_weight, rewrite,
+                                      save_toy, toy_model)
 
 
 @pytest.mark.parametrize('encoding', ['zstd', '2bit'])
@@ -157,3 +158,42 @@ def test_a_sparse_layer_comes_back_to_the_bit(tmp_path):
         model, CONFIG, str(tmp_path / 'b.safetensors'), META, encoding='2bit')
     stored = safetensors.torch.load_file(str(tmp_path / 'b.safetensors'))
     assert stored['0.weight:codes'].numel() == 64 * 64 * 9 / 4
+
+
+@pytest.mark.parametrize('encoding', ['zstd', '2bit'])
+@pytest.mark.parametrize('min_sparsity', [0.0, 0.9])
+def test_every_type_of_layer_comes_back_to_the_bit(tmp_path, encoding,
+                                                   min_sparsity):
+    # So many zeros are stored as runs.
+    model = every_type(min_sparsity=min_sparsity)
+    save_toy(tmp_path / 'a.safetensors', model, encoding=encoding)
+    state = read_packed(str(tmp_path / 'a.safetensors')).state_dict
+    own = model.state_dict()
+    assert state.keys() == own.keys()
+    latent = {}
+    for name, layer in ternary_layers(model).items():
+        latent[f'{name}.{layer.latent_name}'] = layer.ternary_weight.detach()
+    for key, value in own.items():
+        assert torch.equal(state[key], latent.get(key, value)), key
+    again = every_type(seed=1, min_sparsity=min_sparsity)
+    again.load_state_dict(state)
+    with torch.no_grad():
+        images = random_images()
+        assert torch.equal(again(images), model(images))
+
+
+@pytest.mark.parametrize('groups', [0, -1, 3, True, '1', None])
+def test_damaged_groups_of_a_transposed_conv(tmp_path, groups):
+    save_toy(tmp_path / 'a.safetensors', every_type())
+
+    def change(metadata, tensors):
+        assert metadata['transposed'] == {
+            'transposed.weight': 1,
+            'grouped.weight': 2
+        }
+        metadata['transposed']['transposed.weight'] = groups
+
+    path = rewrite(tmp_path / 'a.safetensors', tmp_path / 'b.safetensors',
+                   change)
+    with pytest.raises(TernaryFileError, match='transposed.weight'):
+        read_packed(path)

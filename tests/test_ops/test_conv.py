@@ -162,3 +162,17 @@ def test_training_goes_on_after_inference_in_train_mode():
     torch.testing.assert_close(
         layer(x) - layer.bias.view(-1, 1, 1),
         layer.bias.view(-1, 1, 1) - expected)
+
+
+@pytest.mark.parametrize('transposed', [False, True])
+def test_an_output_of_tokens_may_be_changed_in_place(transposed):
+    # As the activation in a transformer's feed-forward network does.
+    layer = TernLinear(8, 6)
+    x = torch.randn(2, 5, 8, requires_grad=True)
+    tokens = x.transpose(0, 1) if transposed else x
+    expected = torch.autograd.grad(
+        layer(tokens).relu().square().sum(), (x, layer.weight))
+    found = torch.autograd.grad(
+        layer(tokens).relu_().square().sum(), (x, layer.weight))
+    for a, b in zip(found, expected):
+        torch.testing.assert_close(a, b)

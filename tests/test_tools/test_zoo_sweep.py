@@ -17,8 +17,8 @@ def call(*args):
                           text=True)
 
 
-def write(path, model):
-    Config(dict(model=model)).dump(str(path))
+def write(path, model, **kwargs):
+    Config(dict(model=model, **kwargs)).dump(str(path))
     return str(path)
 
 
@@ -28,13 +28,20 @@ def test_table_tells_our_failures_from_mmdets_and_survives_crashes(tmp_path):
     wrong.bbox_head.in_channels = 5
     # Runs as it is, but cannot be made ternary.
     ours = ternary_twin(good)
+    reading = small_retinanet()
+    reading.neck.type = 'ReadingFPN'
     dead = tmp_path / 'dead.py'
     # To mmengine 0.10.7 an import statement makes a lazy config.
     dead.write_text('__import__("os")._exit(3)\n')
     out = tmp_path / 'table.md'
     result = call(
         write(tmp_path / 'good.py', good), write(tmp_path / 'wrong.py', wrong),
-        write(tmp_path / 'ours.py', ours), str(dead), '--out', str(out))
+        write(tmp_path / 'ours.py', ours),
+        write(
+            tmp_path / 'reading.py',
+            reading,
+            custom_imports=dict(imports=['tests.reading_neck'])), str(dead),
+        '--out', str(out))
     assert result.returncode == 0, result.stderr
     records = {
         Path(record['config']).stem: record
@@ -49,11 +56,29 @@ def test_table_tells_our_failures_from_mmdets_and_survives_crashes(tmp_path):
     assert records['wrong']['reason'].startswith('RuntimeError')
     assert records['ours']['stage'] == 'ternary'
     assert 'ternary already' in records['ours']['reason']
+    # A weight that is used past its layer shows in what is computed.
+    assert records['reading']['stage'] == 'ternary'
+    assert 'something else than plain layers' in records['reading']['reason']
     assert 'status 3' in records['dead']['reason']
     table = out.read_text()
-    assert '**1 of 2 configs (50.0%)**' in table
+    assert '**1 of 3 configs (33.3%)**' in table
+    good = records['good']
+    assert 0.9 < good['share'] < good['share_all'] < 1
+    assert f'{good["share"]:.1%} | {good["share_all"]:.1%}' in table
     order = [table.index(f'{x}.py') for x in ('good', 'ours', 'wrong')]
     assert order == sorted(order)
+    # Layers are counted anew without a run.
+    good.update(layers=1, share=0.5, share_all=0.5)
+    json_path = out.with_suffix('.json')
+    json_path.write_text(json.dumps(list(records.values())))
+    result = call('--counts', '--out', str(out))
+    assert result.returncode == 0, result.stderr
+    again = {
+        Path(x['config']).stem: x
+        for x in json.loads(json_path.read_text())
+    }
+    assert again['good']['layers'] == 29 and again['good']['share'] > 0.9
+    assert again['reading'] == records['reading']
 
 
 def test_a_slow_config_is_given_up(tmp_path):

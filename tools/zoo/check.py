@@ -10,10 +10,12 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmtern import Scope, survey, ternary_layers
+from mmtern import Scope, convert, freeze, survey, ternary_layers
 from .inputs import predict_batch, seed, train_batch
+from .shares import shares
 from .watch import latent_weights_unused, three_values
 
 # Pixels: most detectors do with the first, some need the second (SSD).
@@ -37,7 +39,7 @@ def check(path: str, record: Dict[str, Any], save) -> None:
         record.update(stage='float', side=side)
         save()
         try:
-            trained, weights = _run_float(model, side)
+            trained, weights = _run_float(model, side, record)
             break
         except Exception as error:
             traceback.print_exc()
@@ -53,6 +55,15 @@ def check(path: str, record: Dict[str, Any], save) -> None:
     except Exception as error:
         traceback.print_exc()
         record['reason'] = _sentence(error)
+
+
+def count(path: str, record: Dict[str, Any]) -> None:
+    """Renew what ``record`` says of the layers, without running any."""
+    init_default_scope('mmdet')
+    detector = MODELS.build(offline(Config.fromfile(path)).model)
+    record.update(shares(detector))
+    convert(detector)
+    _count(detector, record)
 
 
 def offline(cfg: Config) -> Config:
@@ -78,10 +89,11 @@ def _strip(node: Any) -> None:
             _strip(value)
 
 
-def _run_float(model: ConfigDict, side: int) -> tuple:
+def _run_float(model: ConfigDict, side: int, record: Dict[str, Any]) -> tuple:
     seed()
     detector = MODELS.build(copy.deepcopy(model))
     detector.init_weights()
+    record.update(shares(detector))
     weights = copy.deepcopy(detector.state_dict())
     trained = _train(detector, model, side)
     _predict(detector, model, side)
@@ -113,12 +125,59 @@ def _run_ternary(model: ConfigDict, side: int, trained: Set[str],
     with latent_weights_unused(detector), three_values(detector) as ran:
         _predict(detector, model, side)
     record['idle'] = len(set(ternary_layers(detector)) - ran)
+    _compare_with_plain(detector, model, side)
+    record['compared'] = True
+
+
+@torch.no_grad()
+def _compare_with_plain(detector: nn.Module, model: ConfigDict,
+                        side: int) -> None:
+    """Check what was computed and not what a layer says: mmdet's own layers,
+    given the ternary weights as their parameters, must put out the same. A
+    module that reads a latent weight past its layer, or a kernel that does,
+    would differ."""
+    plain = freeze(detector)
+    ours, theirs = (outputs(x, model, side) for x in (detector, plain))
+    if not any(x.numel() for x in ours):
+        raise ValueError('predict and loss returned no number to compare')
+    same = len(ours) == len(theirs) and all(
+        torch.equal(a, b) for a, b in zip(ours, theirs))
+    if not same:
+        raise ValueError('computes something else than plain layers that '
+                         'hold its ternary weights')
+
+
+def outputs(detector: nn.Module, model: ConfigDict, side: int) -> List[Tensor]:
+    """Tensors of the losses and the predictions in eval. With random weights
+    a detector may find nothing; its losses depend on its weights all the
+    same, but for kinds that need the training mode for them."""
+    tensors = list(tensors_in(_predict(detector, model, side)))
+    seed()
+    try:
+        batch = detector.data_preprocessor(train_batch(model, side), True)
+        losses = detector(**batch, mode='loss')
+    except Exception:
+        # DINO makes the queries that its loss denoises in training only.
+        return tensors
+    return tensors + list(tensors_in(losses))
+
+
+def tensors_in(node: Any) -> Iterable[Tensor]:
+    """All tensors in nested results, in an order of their own."""
+    if isinstance(node, Tensor):
+        yield torch.nan_to_num(node)
+    elif isinstance(node, BaseDataElement):
+        yield from tensors_in(dict(node.items()))
+    elif isinstance(node, dict):
+        for key in sorted(node, key=str):
+            yield from tensors_in(node[key])
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from tensors_in(value)
 
 
 def _count(detector: nn.Module, record: Dict[str, Any]) -> None:
     ternary = ternary_layers(detector)
-    weights = {id(x.weight): x.weight.numel() for x in ternary.values()}
-    parameters = sum(p.numel() for p in detector.parameters())
     left: Dict[str, List[str]] = {}
     for layer in survey(detector, Scope()).left:
         # A ternary layer is a type that the scope does not know.
@@ -126,8 +185,6 @@ def _count(detector: nn.Module, record: Dict[str, Any]) -> None:
             left.setdefault(layer.reason, []).append(layer.name)
     record.update(
         layers=len(ternary),
-        share=sum(weights.values()) / parameters,
-        parameters=parameters,
         ternary=_families(ternary),
         left={
             reason: dict(layers=len(names), names=_families(names))
@@ -163,12 +220,13 @@ def _train(detector: nn.Module, model: ConfigDict, side: int) -> Set[str]:
 
 
 @torch.no_grad()
-def _predict(detector: nn.Module, model: ConfigDict, side: int) -> None:
+def _predict(detector: nn.Module, model: ConfigDict, side: int) -> Any:
     detector.eval()
     seed()
     results = detector.test_step(predict_batch(model, side))
     if not len(results):
         raise ValueError('predict returned nothing')
+    return results
 
 
 def _sentence(error: Exception) -> str:

@@ -28,7 +28,7 @@ def cosine_distances(layers: Iterable[TernaryWeight]) -> Tensor:
     """
     distinct = {id(layer.latent): layer for layer in layers}
     return torch.stack([
-        cosine_distance(layer.latent, layer.projection)
+        cosine_distance(layer.filters(layer.latent), layer.projection)
         for layer in distinct.values() if layer.latent.requires_grad
     ]).sum()
 

@@ -110,7 +110,8 @@ class TernaryStatisticsHook(Hook):
         for name, layer in self._layers.items():
             projection = layer.projection
             codes, last = self._last_codes[name], before[name]
-            relative = projection.relative(layer.latent.flatten(1).float())
+            filters = layer.filters(layer.latent)
+            relative = projection.relative(filters.flatten(1).float())
             sums = parts[name.split('.')[0]]
             sums['filters'] += len(codes)
             sums['weights'] += codes.numel()
