@@ -2,6 +2,7 @@
 import copy
 import re
 import time
+import warnings
 import zlib
 from contextlib import contextmanager
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
@@ -197,8 +198,11 @@ class _Writer:
         failure = None
         for form in forms:
             try:
-                self.graphs = self.traced(form)
-                self.check(form)
+                with warnings.catch_warnings():
+                    # mmdet's coder would rather decode an image at a time.
+                    warnings.simplefilter('ignore')
+                    self.graphs = self.traced(form)
+                    self.check(form)
             except ValueError as error:
                 failure = failure or error
                 continue
