@@ -179,7 +179,7 @@ class _Writer:
         self.channels = image_channels(detector)
         make = network_parts if raw else box_parts
         self.parts: List[Part] = make(detector,
-                                      torch.zeros(1, self.channels, 256, 320))
+                                      torch.zeros(1, self.channels, 320, 320))
         for part in self.parts:
             part.module.eval().requires_grad_(False)
         self.graphs: List[Any] = []
@@ -203,7 +203,8 @@ class _Writer:
                     warnings.simplefilter('ignore')
                     self.graphs = self.traced(form)
                     self.check(form)
-            except ValueError as error:
+            # Modules fail with RuntimeError at sizes that they do not take.
+            except (ValueError, RuntimeError) as error:
                 failure = failure or error
                 continue
             self.form, notes = form, []
@@ -217,7 +218,7 @@ class _Writer:
                 notes.append(f'the graph takes {" and ".join(limits)} only: '
                              f'{failure}')
             return form, notes
-        raise failure
+        raise ValueError(f'no graph can be made of this detector: {failure}')
 
     def traced(self, form: Form) -> List[Any]:
         """A graph of each part, with float weights."""
