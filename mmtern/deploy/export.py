@@ -2,6 +2,7 @@
 import copy
 import re
 import time
+import warnings
 import zlib
 from contextlib import contextmanager
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
@@ -178,7 +179,7 @@ class _Writer:
         self.channels = image_channels(detector)
         make = network_parts if raw else box_parts
         self.parts: List[Part] = make(detector,
-                                      torch.zeros(1, self.channels, 256, 320))
+                                      torch.zeros(1, self.channels, 320, 320))
         for part in self.parts:
             part.module.eval().requires_grad_(False)
         self.graphs: List[Any] = []
@@ -197,9 +198,13 @@ class _Writer:
         failure = None
         for form in forms:
             try:
-                self.graphs = self.traced(form)
-                self.check(form)
-            except ValueError as error:
+                with warnings.catch_warnings():
+                    # mmdet's coder would rather decode an image at a time.
+                    warnings.simplefilter('ignore')
+                    self.graphs = self.traced(form)
+                    self.check(form)
+            # Modules fail with RuntimeError at sizes that they do not take.
+            except (ValueError, RuntimeError) as error:
                 failure = failure or error
                 continue
             self.form, notes = form, []
@@ -213,7 +218,7 @@ class _Writer:
                 notes.append(f'the graph takes {" and ".join(limits)} only: '
                              f'{failure}')
             return form, notes
-        raise failure
+        raise ValueError(f'no graph can be made of this detector: {failure}')
 
     def traced(self, form: Form) -> List[Any]:
         """A graph of each part, with float weights."""

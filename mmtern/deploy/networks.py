@@ -119,16 +119,18 @@ def image_channels(detector: nn.Module) -> int:
     mean = getattr(detector.data_preprocessor, 'mean', None)
     first = next((layer.in_channels for layer in detector.backbone.modules()
                   if isinstance(layer, nn.Conv2d)), 3)
-    told = [first, first // 4]  # a focus layer stacks four pixels
+    told = [first]
+    if first % 4 == 0:
+        told.append(first // 4)  # a focus layer stacks four pixels
     if mean is not None and mean.numel() > 1:
         told.insert(0, mean.numel())
     failure = None
     for channels in told:
         try:
-            detector.extract_feat(torch.zeros(1, channels, 256, 320))
+            detector.extract_feat(torch.zeros(1, channels, 320, 320))
             return channels
         except RuntimeError as error:
-            failure = error
+            failure = failure or error
     raise ValueError(f'{type(detector).__name__} takes no images of {told} '
                      f'channels: {failure}')
 

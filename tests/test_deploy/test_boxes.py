@@ -27,6 +27,13 @@ def spread(model):
         layer.weight.data = torch.randn(
             layer.weight.shape, generator=generator)
         layer.bias.data.zero_()
+        seen = []
+        hook = layer.register_forward_hook(
+            lambda _, inputs, output: seen.append(output.flatten()))
+        with torch.no_grad():
+            model.test_step(batch((96, 128)))
+        hook.remove()
+        layer.weight.data /= torch.cat(seen).std()
     return model
 
 
