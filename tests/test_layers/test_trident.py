@@ -39,6 +39,7 @@ def test_forward_and_gradient(training, branch, used):
         twin.weight.grad, weight.grad, rtol=1e-4, atol=1e-4)
     assert list(twin.state_dict()) == list(plain.state_dict())
     frozen = freeze(twin)
+    given = inputs if branch == -1 else inputs[:1]
     with torch.no_grad():
-        for out, other in zip(frozen(inputs[:len(used)]), twin.eval()(inputs)):
+        for out, other in zip(frozen(given), twin.eval()(given)):
             assert torch.equal(out, other)
