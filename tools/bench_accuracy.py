@@ -20,6 +20,7 @@ from accuracy.plot import draw
 from accuracy.results import (append_line, gain_over, is_finished, read_lines,
                               run_of)
 from accuracy.summary import markdown_table
+
 from mmtern.checks import check_sparsity
 from mmtern.engine.cli import fail
 

@@ -22,8 +22,9 @@ from mmtern.engine.cli import Parser, fail
 CONFIG = 'configs/{}_r18-lite_shapes.py'
 STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 # What tools/test.py and tools/export.py end with.
-TESTED = re.compile(r'^test AP ([\d.]+), AP50 ([\d.]+); (.+), ([\d.]+ MB)$',
-                    re.M)
+TESTED = re.compile(
+    r'^test (?:AP ([\d.]+), AP50 ([\d.]+)|nothing detected); '
+    r'(.+), ([\d.]+ MB)$', re.M)
 WROTE = re.compile(r'^wrote .*: ([\d.]+ MB), ([\d.]+x) smaller', re.M)
 
 
@@ -161,23 +162,18 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     trained = train_all(args)
     start, longer, ternary = trained
     console.print('testing, exporting, drawing ...')
-    table = Table(
-        'detector',
-        'epochs, float + more',
-        'AP',
-        'AP50',
-        'weights',
-        'size',
-        'minutes',
-        box=SIMPLE_HEAD)
-    tested = []
+    table = Table(box=SIMPLE_HEAD)
+    for head in ('detector', 'epochs', 'test AP', 'AP50', 'zeros', 'size',
+                 'minutes'):
+        table.add_column(
+            head, justify='left' if not table.columns else 'right')
     for one in trained:
         said = call('tools/test.py', one.config, one.checkpoint, '--work-dir',
                     osp.dirname(one.checkpoint))
-        tested.append(TESTED.search(said))
-        ap, ap50, weights, size = tested[-1].groups()
-        table.add_row(one.title, one.had, ap, ap50, weights, size,
-                      f'{one.seconds / 60:.1f}')
+        ap, ap50, weights, size = TESTED.search(said).groups('0.0')
+        zeros = re.search(r'([\d.]+ %) zeros', weights)
+        table.add_row(one.title, one.had, ap, ap50, zeros[1] if zeros else '-',
+                      size, f'{one.seconds / 60:.1f}')
     folder = osp.dirname(ternary.checkpoint)
     made = [
         osp.join(folder, f'ternary.{end}') for end in ('safetensors', 'onnx')

@@ -2,17 +2,18 @@
 for PyTorch, or ONNX."""
 import argparse
 import os.path as osp
+from functools import partial
 from typing import Optional, Sequence
 
 from rich.console import Console
+from rich.progress import track
 
-from mmtern.analysis.measure import read_checkpoint
-from mmtern.engine import provenance
+from mmtern.engine.checkpoints import read_checkpoint
 from mmtern.engine.cli import (Parser, add_config_options, fail,
                                import_quietly, load_config, mistakes_told,
                                only_warnings_logged, require_file,
                                require_keys, warn)
-from mmtern.files import save_packed
+from mmtern.files import provenance, save_packed
 from mmtern.files.atomic import check_target
 from mmtern.files.compression import ENCODINGS
 from mmtern.files.save import DTYPES, PREDICTION_FORMATS
@@ -20,7 +21,10 @@ from mmtern.files.sizes import megabytes, nbytes
 from mmtern.files.trained import build_trained
 
 PACKED_ONLY = ('encoding', 'dtype', 'predictions')
-ONNX_ONLY = ('weights', 'input_size')
+ONNX_ONLY = ('weights', 'activations', 'input_size', 'keep', 'raw')
+CALIBRATION_ONLY = ('calibrate', 'images')
+# Training images that 8-bit activations are measured on.
+CALIBRATE = 32
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -51,9 +55,32 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     onnx = parser.add_argument_group('for .onnx')
     onnx.add_argument(
         '--weights',
-        choices=('int2', 'int4', 'float'),
+        choices=('int2', 'int4', 'int8', 'float'),
         help='ternary weights as INT2 (default; opset 25, onnxruntime >= '
-        '1.24), INT4 (opset 21) or float')
+        '1.24), INT4 (opset 21), INT8 (opset 17) or float')
+    onnx.add_argument(
+        '--activations',
+        choices=('int8', 'float'),
+        help='int8 (default, but for --raw): faster, measured on training '
+        'images; float: equal to the checkpoint')
+    onnx.add_argument(
+        '--calibrate',
+        type=int,
+        metavar='N',
+        help='images to measure 8-bit activations with (default 32)')
+    onnx.add_argument(
+        '--images',
+        metavar='FOLDER',
+        help='take these instead of the config\'s training images')
+    onnx.add_argument(
+        '--keep',
+        nargs='+',
+        metavar='PATTERN',
+        help='layers that compute in float, by regular expressions')
+    onnx.add_argument(
+        '--raw',
+        action='store_true',
+        help='the head\'s outputs instead of boxes, for tools/test_onnx.py')
     onnx.add_argument(
         '--input-size',
         nargs=2,
@@ -68,11 +95,25 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
+def _set_activations(args: argparse.Namespace, options: dict) -> None:
+    """Choose the default activations, and refuse what does not go with
+    them."""
+    exact = args.raw or args.weights == 'float'
+    options.setdefault('activations', 'float' if exact else 'int8')
+    for name in CALIBRATION_ONLY:
+        if (getattr(args, name) is not None
+                and options['activations'] == 'float'):
+            fail(f'--{name} does not apply to float activations')
+    if args.calibrate is not None and args.calibrate < 1:
+        fail(f'--calibrate must be at least 1, but got {args.calibrate}')
+
+
 def export(args: argparse.Namespace) -> None:
     to_onnx = args.out.endswith('.onnx')
     if not to_onnx and not args.out.endswith('.safetensors'):
         fail(f'OUT must end in .safetensors or .onnx, but got {args.out!r}')
-    for name in PACKED_ONLY if to_onnx else ONNX_ONLY:
+    others = PACKED_ONLY if to_onnx else ONNX_ONLY + CALIBRATION_ONLY
+    for name in others:
         if getattr(args, name):
             option = name.replace('_', '-')
             fail(f'--{option} does not apply to {args.out!r}')
@@ -82,14 +123,19 @@ def export(args: argparse.Namespace) -> None:
     names = ONNX_ONLY if to_onnx else PACKED_ONLY
     options = {name: getattr(args, name) for name in names}
     options = {k: v for k, v in options.items() if v}
+    if to_onnx:
+        _set_activations(args, options)
     try:
         check_target(args.out, args.force)
     except FileExistsError as error:
         fail(f'{error}; --force replaces it')
+    save = save_packed
     if to_onnx:
         # The extra's packages are needed for this format only.
-        from mmtern.onnx import check_onnx_packages, save_onnx
+        from mmtern.deploy import (calibration_images, check_onnx_packages,
+                                   save_onnx)
         check_onnx_packages()
+        save = save_onnx
     import_quietly('mmdet.datasets', 'mmdet.evaluation')
     checkpoint = read_checkpoint(args.checkpoint)
     caution = provenance.warning(cfg, checkpoint, args.checkpoint, args.config)
@@ -99,7 +145,10 @@ def export(args: argparse.Namespace) -> None:
     # What is ternary was in the training's log and is in the table below.
     with only_warnings_logged():
         model, meta = build_trained(cfg, args.checkpoint)
-    save = save_onnx if to_onnx else save_packed
+    if options.get('activations') == 'int8':
+        options['images'] = list(
+            calibration_images(cfg, args.calibrate or CALIBRATE, args.images))
+        options['progress'] = partial(track, description='calibrating')
     sizes = save(model, cfg, args.out, meta, force=args.force, **options)
     console = Console(highlight=False)
     console.print(sizes.table())

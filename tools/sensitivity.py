@@ -13,13 +13,13 @@ from rich.table import Table
 from torch import nn
 
 from mmtern import Scope, convert, survey
-from mmtern.analysis.measure import read_checkpoint
 from mmtern.convert import LayerRecord, ternary_layers
-from mmtern.engine import provenance
+from mmtern.engine.checkpoints import read_checkpoint
 from mmtern.engine.cli import (Parser, add_config_options, fail,
                                import_quietly, load_config, mistakes_told,
                                only_warnings_logged, require_data,
                                require_file, require_keys, require_model)
+from mmtern.files import provenance
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:

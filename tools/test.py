@@ -10,14 +10,14 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
-from mmtern.analysis.measure import read_checkpoint, summarize
+from mmtern.analysis.measure import summarize
 from mmtern.analysis.shipped_size import shipped_size
-from mmtern.engine import provenance
+from mmtern.engine.checkpoints import read_checkpoint
 from mmtern.engine.cli import (Parser, add_common_arguments, fail,
                                import_quietly, load_config, mistakes_told,
                                require_data, require_file, require_keys, warn)
 from mmtern.engine.distributed import leave_process_group
-from mmtern.files import refuse_other_files
+from mmtern.files import provenance, refuse_other_files
 from mmtern.files.sizes import megabytes
 
 # What the last line calls the metrics of mmdet, values in [0, 1].
@@ -86,6 +86,9 @@ def summary(metrics: Dict[str, float], model: nn.Module,
             f'{key} {value:.4g}' for key, value in metrics.items()
             if not key.endswith('time')
         ]
+    if not known:
+        # What mmdet leaves of a metric without a single detection.
+        known = ['nothing detected']
     measured = summarize(model)
     kind = (f'ternary, {100 * measured["zeros"]:.1f} % zeros'
             if measured else 'float')

@@ -21,10 +21,10 @@ def main() -> None:
     require_file(args.onnx, 'onnx')
     try:
         # Importing it registers OnnxDetector.
-        from mmtern.onnx import check_onnx_packages
+        from mmtern.deploy import check_onnx_packages
         check_onnx_packages()
         cfg.model = dict(
-            type='OnnxDetector', onnx=args.onnx, detector=cfg.model)
+            type='mmdet.OnnxDetector', onnx=args.onnx, detector=cfg.model)
         cfg.load_from = None
         # Hooks that look after ternary layers have nothing to do here.
         cfg.custom_hooks = []

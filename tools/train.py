@@ -10,15 +10,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
-from mmtern.analysis.measure import read_checkpoint
 from mmtern.convert import ternary_layers
-from mmtern.engine import provenance
+from mmtern.engine.checkpoints import read_checkpoint
 from mmtern.engine.cli import (Parser, add_common_arguments, fail,
                                import_quietly, load_config, mistakes_told,
                                require_data, require_file, require_keys,
                                require_load_from, require_model, use_amp)
 from mmtern.engine.distributed import leave_process_group, use_gloo_on_cpu
 from mmtern.engine.resume import set_resume
+from mmtern.files import provenance
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:

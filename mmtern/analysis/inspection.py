@@ -1,14 +1,15 @@
 """The table that ``python -m mmtern inspect`` shows."""
-from typing import Dict, Optional
+from typing import Optional
 
 from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from ..convert.report import left_for
+from ..engine.checkpoints import read_checkpoint
+from ..files import provenance
 from .expected_sizes import expected_sizes, readable
-from .measure import average, measure_model, read_checkpoint
+from .measure import average, measure_model
 from .plan import TernaryPlan, plan_config
 
 # A layer that is left for its kind has the kind's name as its reason.
@@ -46,8 +47,8 @@ def inspect_config(cfg: Config,
         console.print(remark)
     measures = None
     if checkpoint is not None:
-        state = _read_state(checkpoint)
-        measures = measure_model(plan.model, state)
+        data = read_checkpoint(checkpoint)
+        measures = measure_model(plan.model, data['state_dict'])
         if not measures:
             raise ValueError(f'checkpoint {checkpoint!r} holds none of the '
                              'ternary layers of this config')
@@ -61,15 +62,10 @@ def inspect_config(cfg: Config,
         table.add_row(size.format, readable(size.size),
                       f'{sizes[0].size / size.size:.1f}x', size.remark)
     console.print(table)
-
-
-def _read_state(checkpoint: str) -> Dict[str, Tensor]:
-    try:
-        return read_checkpoint(checkpoint)['state_dict']
-    except Exception as error:
-        # Any file may have been named, which fails in any way.
-        raise ValueError(f'checkpoint {checkpoint!r} cannot be read: '
-                         f'{type(error).__name__}: {error}') from error
+    if checkpoint is not None:
+        caution = provenance.warning(cfg, data, checkpoint)
+        if caution and plan.wrapped:
+            console.print(f'warning: {caution}', soft_wrap=True)
 
 
 def _layer_table(plan: TernaryPlan) -> Table:

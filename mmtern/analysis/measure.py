@@ -1,15 +1,11 @@
 """How ternary layers are: zeros, cosine, bits, histogram of weights."""
-import pickle
-import zipfile
 from dataclasses import dataclass
 from typing import Dict, Iterable, Optional, Tuple
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from ..convert import ternary_layers
-from ..files.errors import TernaryFileError
 from ..layers import TernaryWeight, project_weight
 from ..ops import entropy
 
@@ -112,30 +108,3 @@ def average(measures: Iterable[LayerMeasure]) -> Dict[str, float]:
         zeros=sum(m.zeros * m.weights for m in measures) / weights,
         cosine=sum(m.cosine * len(m.codes) for m in measures) / filters,
         bits_per_weight=sum(m.bits * m.weights for m in measures) / weights)
-
-
-def read_checkpoint(path: str) -> dict:
-    """A checkpoint as a dict with ``state_dict`` and ``meta``.
-
-    Raises:
-        ValueError: If the file is no checkpoint.
-    """
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(
-            path, map_location='cpu', logger='silent')
-    except TernaryFileError:
-        raise
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError,
-            LookupError, AttributeError, ImportError,
-            zipfile.BadZipFile) as error:
-        # pickle's documentation: unpickling arbitrary bytes may raise any of
-        # these.
-        reason = ' '.join(str(error).split())[:200]
-        raise ValueError(f'{path!r} cannot be read as a checkpoint: '
-                         f'{type(error).__name__}: {reason}') from None
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'{path!r} cannot be read as a checkpoint: it holds '
-                         f'{type(checkpoint).__name__}')
-    if 'state_dict' not in checkpoint:
-        checkpoint = dict(state_dict=checkpoint)
-    return {'meta': {}, **checkpoint}

@@ -60,11 +60,14 @@ def _message(error: BaseException) -> str:
         name = unknown[1]
         return (f'the config names {name!r}, which is registered nowhere'
                 f'{did_you_mean(name, registered_names())}')
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f'{osp.basename(frame.filename)}, line {frame.lineno}'
     if isinstance(error, KeyError):
-        return f'the config lacks {text!r}, or it is unknown there'
-    if isinstance(error, AssertionError) and not text:
-        line = traceback.extract_tb(error.__traceback__)[-1].line
-        return f'the config breaks a rule of the code it names: {line}'
+        return (f'the key {text!r} is missing in the config or in a file '
+                f'that it names ({place})')
+    if not text:
+        return (f'the config breaks a rule of the code that it names: '
+                f'{frame.line} ({place})')
     return text[:600]
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from .config_text import parse_config
 from .download import URL, local_copy
 from .errors import TernaryFileError
+from .provenance import warn_if_untrained
 from .read import read_packed
 
 # Rides on the state dict's ``_metadata``, as torch's module versions do.
@@ -109,6 +110,7 @@ def load_detector(path: str,
         TernaryFileError: If it is bad in any way.
     """
     packed = read_packed(local_copy(path), trust_config)
+    warn_if_untrained(packed.config, path)
     try:
         if trust_config:
             cfg = Config.fromstring(packed.config, file_format='.py')

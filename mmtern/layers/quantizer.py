@@ -154,6 +154,8 @@ class Quantizer:
         self.settings = settings
         self.beta = 1.0
         self.temperature = 0.0
+        # A file of trained scales holds least squares ones beside them.
+        self._scale_kind = 'lsq' if settings.learns_scale else settings.scale
         self._entry: Optional[_Entry] = None
 
     def __getstate__(self) -> dict:
@@ -260,8 +262,7 @@ class Quantizer:
         with torch.inference_mode(weight.is_inference()), torch.no_grad():
             projection, codes = _untraced(project_weight, self.settings,
                                           weight)
-            learned = self.settings.learns_scale
-            scale = projection.scale('lsq' if learned else self.settings.scale)
+            scale = projection.scale(self._scale_kind)
             if not training:
                 # Makes the projection idempotent, so that a file can hold a t
                 # in place of w. In training a last bit is not worth a pass

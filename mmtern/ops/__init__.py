@@ -5,15 +5,14 @@ from .conv import (QuantizedWeight, gradient_sink, quantized_conv2d,
 from .entropy import entropy, largest_entropy
 from .packing import (BITS_PER_CODE, CODES_PER_BYTE, pack_codes, packed_size,
                       unpack_codes)
-from .projection import (SCALES, Projection, ThresholdRule, keep_ternary_scale,
-                         project, ternary_codes)
+from .projection import (SCALES, Projection, ThresholdRule, exact_threshold,
+                         keep_ternary_scale, max_threshold, mean_threshold,
+                         project, sparsity_threshold, ternary_codes)
 from .regularizer import cosine_distance
 from .rows import empty_as, float_rows, in_layout_of, row_blocks, rows_of
 from .straight_through import (learned_scale, rescale_factor,
                                rescale_gradient_, sigmoid_bump, soft_ternary,
                                soft_ternary_slope, straight_through)
-from .threshold import (exact_threshold, max_threshold, mean_threshold,
-                        sparsity_threshold)
 from .transposed import filters_of, weight_of
 
 __all__ = [

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .threshold import TINY
+from .projection import TINY
 
 # Most weights of a row that a program works on at once.
 BLOCK = 1024

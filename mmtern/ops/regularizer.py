@@ -3,9 +3,8 @@ directions."""
 import torch
 from torch import Tensor
 
-from .projection import Projection, ternary_codes
+from .projection import TINY, Projection, ternary_codes
 from .rows import empty_as, float_rows, row_blocks, rows_of
-from .threshold import TINY
 
 
 class _CosineDistance(torch.autograd.Function):

@@ -6,9 +6,9 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-from .fused import kernels_for
+from . import fused
+from .projection import TINY
 from .rows import row_blocks
-from .threshold import TINY
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -122,7 +122,9 @@ def rescale_gradient_(grad: Tensor,
     """
     if _is_one(temperature, floor):
         return
-    kernels = kernels_for(weight, grad, threshold)
+    kernels = None
+    if weight.device.type in fused.DEVICES:
+        kernels = fused.kernels_for(weight, grad, threshold)
     if kernels is not None:
         kernels.rescale_rows_(grad, weight, threshold, temperature, floor,
                               normalize)

@@ -9,9 +9,9 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from plotly.offline import get_plotlyjs
 
 from .. import __version__
-from ..analysis.measure import read_checkpoint
 from ..analysis.plan import plan_config
-from ..engine import provenance
+from ..engine.checkpoints import read_checkpoint
+from ..files import provenance
 from ..files.sizes import megabytes
 from . import results
 from .phases import find_phases

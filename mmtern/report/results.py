@@ -5,11 +5,12 @@ from typing import Dict, List, Optional, Tuple
 
 from ..analysis.evaluation import (IOU, SCORE, Findings, GroundTruth,
                                    read_ground_truth, run_detector)
-from ..analysis.measure import average, read_checkpoint
+from ..analysis.measure import average
 from ..analysis.plan import TernaryPlan
 from ..analysis.shipped_size import float_size, shipped_size
-from ..engine import provenance
+from ..engine.checkpoints import read_checkpoint
 from ..engine.data import check_data
+from ..files import provenance
 from ..files.sizes import megabytes
 from . import accuracy, curves
 from .detections import class_color, draw_pictures

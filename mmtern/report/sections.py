@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import plotly.graph_objects as go
 
-from ..analysis.measure import measure_model, read_checkpoint
+from ..analysis.measure import measure_model
 from ..analysis.plan import TernaryPlan
+from ..engine.checkpoints import read_checkpoint
 from . import curves
 from .histograms import Stages, detail_figure, overview_figure
 from .phases import Phases

@@ -188,7 +188,7 @@ def test_options_that_do_not_fit(options, sentence, monkeypatch):
 def test_a_file_that_is_no_checkpoint(monkeypatch, tmp_path):
     path = tmp_path / 'text.pth'
     path.write_text('no checkpoint')
-    with pytest.raises(SystemExit, match='text.pth.*cannot be read') as error:
+    with pytest.raises(SystemExit, match='text.pth.*cannot be loaded') as error:
         inspect_file(TERNARY, monkeypatch, str(path))
     assert '\n' not in str(error.value)
 

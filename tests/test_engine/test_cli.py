@@ -1,4 +1,5 @@
 """Mistakes of a config or a command line, and the sentence each gets."""
+import io
 import re
 import runpy
 import subprocess
@@ -7,7 +8,10 @@ import sys
 import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from rich.console import Console
 
+from mmtern import load_detector
+from mmtern.analysis.inspection import inspect_config
 from ..tool_runs import REPOSITORY, make_place, run_tool
 
 
@@ -68,7 +72,7 @@ MISTAKES = {
     'test tern.py gone.pth':
     "checkpoint 'gone.pth' does not exist",
     'test tern.py text.pth':
-    "'text.pth' cannot be read as a checkpoint",
+    "'text.pth' cannot be loaded as a checkpoint",
     'test tern.py text.safetensors':
     'it is no safetensors file',
     'test tern.py tern.pth --out x.json':
@@ -132,6 +136,26 @@ def test_checkpoints_that_do_not_belong_end_in_a_warning(
     assert status == 0
     assert said.startswith('warning: ')
     assert WARNINGS[line] in said
+
+
+def test_an_untrained_file_warns_where_it_is_loaded(place, monkeypatch,
+                                                    capsys):
+    run_tool(place, monkeypatch, capsys,
+             'export tern.py float.pth raw.safetensors --force')
+    with pytest.warns(UserWarning, match='raw.safetensors.*never trained'):
+        load_detector(str(place / 'raw.safetensors'))
+
+
+@pytest.mark.parametrize('checkpoint,warned', [('float.pth', True),
+                                               ('tern.pth', False)])
+def test_inspect_warns_of_a_float_checkpoint(place, checkpoint, warned):
+    printed = io.StringIO()
+    inspect_config(
+        Config.fromfile(str(place / 'tern.py')), str(place / checkpoint),
+        Console(file=printed, width=200))
+    last = printed.getvalue().strip().splitlines()[-1]
+    assert last.startswith(
+        'warning: this checkpoint was trained in float') == warned
 
 
 def test_a_test_ends_in_one_line_that_says_it_all(place, monkeypatch, capsys):

@@ -1,11 +1,13 @@
 """What a checkpoint was trained as, and whether a config makes sense of
 it."""
-import ast
 import warnings
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping, Optional
 
 from torch import nn
+
+from ..files.config_text import parse_config
+from ..files.errors import TernaryFileError
 
 # Types in a model config that make a part of it ternary.
 TERNARY_TYPES = ('TernDetector', 'TernBackbone', 'TernNeck', 'TernConv2d',
@@ -61,7 +63,10 @@ def of_checkpoint(meta: Mapping[str, Any]) -> Optional[Provenance]:
     """
     cfg = meta.get('cfg')
     if isinstance(cfg, str):
-        cfg = _read_text(cfg)
+        try:
+            cfg = parse_config(cfg)
+        except TernaryFileError:
+            return None
     return of_config(cfg) if isinstance(cfg, Mapping) else None
 
 
@@ -178,32 +183,3 @@ def _name(kind: Any) -> str:
     if not isinstance(kind, str):
         kind = getattr(kind, '__name__', '')
     return kind.rpartition('.')[2]
-
-
-def _read_text(text: str) -> Optional[Dict[str, Any]]:
-    """``model`` and our mark from a config's text; None where they are no
-    literals."""
-    found = {}
-    try:
-        for statement in ast.parse(text).body:
-            if isinstance(statement, ast.Assign):
-                name = getattr(statement.targets[0], 'id', None)
-                if name in ('model', UNTRAINED):
-                    literal = _DictCalls().visit(statement.value)
-                    found[name] = ast.literal_eval(literal)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        return None
-    return found
-
-
-class _DictCalls(ast.NodeTransformer):
-    """``dict(key=value)`` as ``{'key': value}``, for ``literal_eval``."""
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        self.generic_visit(node)
-        plain = isinstance(node.func, ast.Name) and node.func.id == 'dict'
-        if not plain or node.args or not all(k.arg for k in node.keywords):
-            return node
-        return ast.Dict(
-            keys=[ast.Constant(k.arg) for k in node.keywords],
-            values=[k.value for k in node.keywords])

@@ -1,22 +1,12 @@
-"""The parts of a detector that become ONNX graphs.
-
-Convolutions, norms and linear layers go into the graph; anchors, box decoding,
-NMS and RoIAlign stay in mmdet's own head code, which
-:class:`mmtern.onnx.OnnxDetector` calls. So one tracer of plain layers serves
-all dense heads, and there is no second implementation of the decoding to keep
-equal. (MMDeploy puts the decoding into the graph, for which it replaces
-functions of mmdet while it traces; that needs its own build for this line of
-mmdet, and mmtern patches nothing.)
-"""
-import copy
+"""The parts of a detector that hold its weights."""
 from typing import List, Sequence, Tuple
 
 import torch
+import torch.nn.functional as F
 from mmdet.models import SingleStageDetector, StandardRoIHead, TwoStageDetector
+from mmdet.models.dense_heads import TOODHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import Tensor, nn
-
-from ..convert import ternary_layers
 
 
 class DenseNetwork(nn.Module):
@@ -24,7 +14,8 @@ class DenseNetwork(nn.Module):
     ``with_features``.
 
     Args:
-        detector (nn.Module): From :func:`plain_copy`.
+        detector (nn.Module): From :func:`mmtern.freeze`; it is changed where
+            a head does not trace.
     """
 
     def __init__(self, detector: nn.Module) -> None:
@@ -33,16 +24,19 @@ class DenseNetwork(nn.Module):
         self.with_features = isinstance(detector, TwoStageDetector)
         self.head = (
             detector.rpn_head if self.with_features else detector.bbox_head)
+        if type(self.head) is TOODHead:
+            self.head.__class__ = _GridTOODHead
 
     def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
-        """Normalized, padded ``image`` (N, 3, H, W) to maps (N, C, H/s, W/s)
+        """Normalized, padded ``image`` (N, C, H, W) to maps (N, C', H/s, W/s)
         in the order of :meth:`output_names`."""
         features = self.detector.extract_feat(image)
         outputs = self.head(features)
         flat = [level for output in outputs for level in output]
         return (*features, *flat) if self.with_features else tuple(flat)
 
-    def output_names(self, size: Tuple[int, int]) -> List[str]:
+    @torch.no_grad()
+    def output_names(self, image: Tensor) -> List[str]:
         """Names like ``feature_2`` and ``head0_level3``: the fourth level of
         the head's first output (``cls_scores`` in mmdet's anchor heads).
 
@@ -50,8 +44,7 @@ class DenseNetwork(nn.Module):
             ValueError: If the head's outputs are not lists of one tensor a
                 level.
         """
-        parameter = next(self.parameters())
-        features = self.detector.extract_feat(parameter.new_zeros(1, 3, *size))
+        features = self.detector.extract_feat(image)
         outputs = self.head(features)
         fine = isinstance(outputs, tuple) and all(
             isinstance(output, (list, tuple)) and all(
@@ -81,8 +74,25 @@ class RoINetwork(nn.Module):
         return self.bbox_head(roi_features)
 
 
+class _GridTOODHead(TOODHead):
+    """TOODHead whose boxes are sampled by ``grid_sample``, which is an
+    operator of ONNX, instead of mmcv's deformable convolution."""
+
+    def deform_sampling(self, feat: Tensor, offset: Tensor) -> Tensor:
+        images, channels, height, width = feat.shape
+        dy, dx = offset.reshape(images * channels, 2, height, width).unbind(1)
+        y = torch.arange(height).to(feat)[:, None] + dy
+        x = torch.arange(width).to(feat) + dx
+        # Pixel centers at the integers, -1 and 1 at the map's outer edges.
+        grid = torch.stack([(2 * x + 1) / width, (2 * y + 1) / height], -1) - 1
+        return F.grid_sample(
+            feat.reshape(images * channels, 1, height, width),
+            grid,
+            align_corners=False).reshape(feat.shape)
+
+
 def check_supported(detector: nn.Module) -> None:
-    """Raise ``ValueError`` unless this detector's decoding is known."""
+    """Raise ``ValueError`` unless this detector's structure is known."""
     kind = type(detector).__name__
     if isinstance(detector, TwoStageDetector):
         head = detector.roi_head
@@ -99,18 +109,28 @@ def check_supported(detector: nn.Module) -> None:
 
 
 @torch.no_grad()
-def plain_copy(detector: nn.Module) -> nn.Module:
-    """Copy in eval whose ternary layers are plain ones with the weights
-    a*t."""
-    detector = copy.deepcopy(detector).eval()
-    weights = {}
-    for layer in ternary_layers(detector).values():
-        weights[layer] = layer.ternary_weight.detach().clone()
-    for layer, weight in weights.items():
-        layer.__class__ = (
-            nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear)
-        layer.weight = nn.Parameter(weight, requires_grad=False)
-    return detector
+def image_channels(detector: nn.Module) -> int:
+    """How many channels an image of this detector has.
+
+    Raises:
+        ValueError: If it takes none of the numbers that its normalization and
+            its first convolution tell.
+    """
+    mean = getattr(detector.data_preprocessor, 'mean', None)
+    first = next((layer.in_channels for layer in detector.backbone.modules()
+                  if isinstance(layer, nn.Conv2d)), 3)
+    told = [first, first // 4]  # a focus layer stacks four pixels
+    if mean is not None and mean.numel() > 1:
+        told.insert(0, mean.numel())
+    failure = None
+    for channels in told:
+        try:
+            detector.extract_feat(torch.zeros(1, channels, 256, 320))
+            return channels
+        except RuntimeError as error:
+            failure = error
+    raise ValueError(f'{type(detector).__name__} takes no images of {told} '
+                     f'channels: {failure}')
 
 
 def group_levels(names: Sequence[str],

@@ -46,8 +46,5 @@ class OnnxSizeTable:
         return table
 
     def remarks(self) -> List[str]:
-        """Notes, and what not to expect."""
-        return self.notes + [
-            'integer weights make the file smaller, not the inference '
-            'faster: engines unpack them to float before they compute'
-        ]
+        """Notes."""
+        return list(self.notes)

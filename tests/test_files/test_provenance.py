@@ -5,9 +5,9 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmtern.engine import provenance
-from mmtern.engine.provenance import (Provenance, check_fit, of_checkpoint,
-                                      of_config, warn_if_untrained)
+from mmtern.files import provenance
+from mmtern.files.provenance import (Provenance, check_fit, of_checkpoint,
+                                     of_config, warn_if_untrained)
 
 FLOAT = dict(model=dict(type='RetinaNet', backbone=dict(type='ResNet')))
 TERNARY = dict(

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtern.onnx.integers import OPSETS, ternary_rows, use_integers
+from mmtern.deploy.weights import OPSETS, ternary_rows, use_integers
 
 onnx = pytest.importorskip('onnx', '1.20')
 onnxruntime = pytest.importorskip('onnxruntime', '1.24')
@@ -49,7 +49,7 @@ def run(model, value):
     return session.run(None, {'x': value})[0]
 
 
-@pytest.mark.parametrize('kind, bits', [('int2', 2), ('int4', 4)])
+@pytest.mark.parametrize('kind, bits', [('int2', 2), ('int4', 4), ('int8', 8)])
 @pytest.mark.parametrize('shape', [(8, 5, 3, 3), (7, 41), (9, 4, 3, 3)])
 def test_a_layer_computes_as_before_in_fewer_bytes(kind, bits, shape):
     weight = ternary(*shape)
@@ -69,7 +69,7 @@ def test_a_layer_computes_as_before_in_fewer_bytes(kind, bits, shape):
     assert 'w' not in [i.name for i in model.graph.initializer]
 
 
-@pytest.mark.parametrize('kind', ['int2', 'int4'])
+@pytest.mark.parametrize('kind', ['int2', 'int4', 'int8'])
 def test_the_stored_weights_are_exact(kind):
     weight = ternary(5, 60, seed=3)
     weight[2] = 0

@@ -1,0 +1,262 @@
+"""From a dense head's maps to boxes, as modules that trace.
+
+Each module computes what a head of mmdet does in ``predict_by_feat``, for
+several images at once and without steps that depend on values: boxes below
+the score threshold are marked instead of taken out. Priors and coders are
+mmdet's own. Which module serves a head is told by the functions it inherits,
+so heads of other projects that keep mmdet's decoding are covered, too.
+"""
+from typing import Callable, List, Sequence, Tuple, Type
+
+import torch
+from mmdet.models.dense_heads import GFLHead, RPNHead, TOODHead, YOLOXHead
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.models.task_modules.coders import (DeltaXYWHBBoxCoder,
+                                              DistancePointBBoxCoder,
+                                              TBLRBBoxCoder)
+from torch import Tensor, nn
+
+from .suppression import (NO_CANDIDATE, check_suppression, largest, suppress,
+                          take)
+
+# No bound, for heads that have none.
+_ALL = 2**31 - 1
+Detections = Tuple[Tensor, Tensor, Tensor]
+
+
+def image_size(image: Tensor) -> Tensor:
+    """Width, height, width, height of ``image`` (N, C, H, W), float32."""
+    height, width = torch._shape_as_tensor(image)[2:].float().unbind()
+    return torch.stack([width, height, width, height])
+
+
+def clip(boxes: Tensor, size: Tensor) -> Tensor:
+    """Boxes (..., 4) cut at the image's borders."""
+    return torch.minimum(boxes.clamp(min=0), size)
+
+
+def flat(level: Tensor, channels: int) -> Tensor:
+    """A level's map (N, A * channels, H, W) as (N, H * W * A, channels)."""
+    return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, channels)
+
+
+def mark(scores: Tensor, candidate: Tensor) -> Tensor:
+    """``scores``, with ``NO_CANDIDATE`` where not ``candidate``."""
+    return torch.where(candidate, scores,
+                       torch.full_like(scores, NO_CANDIDATE))
+
+
+def large_enough(boxes: Tensor, cfg: dict) -> Tensor:
+    """Whether boxes (..., 4) pass ``min_bbox_size``."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return (sides > cfg.get('min_bbox_size', -1)).all(-1)
+
+
+class DenseBoxes(nn.Module):
+    """``BaseDenseHead.predict_by_feat``: the best ``nms_pre`` scores of each
+    level, decoded, then non-maximum suppression by class."""
+    proposals = False
+    clips = True
+
+    def __init__(self, head: nn.Module, cfg: dict) -> None:
+        super().__init__()
+        check_suppression(cfg)
+        coder = getattr(head, 'bbox_coder', None)
+        if type(coder) not in (DeltaXYWHBBoxCoder, DistancePointBBoxCoder,
+                               TBLRBBoxCoder):
+            raise ValueError(f'the box coder {type(coder).__name__}')
+        if getattr(
+                getattr(head, 'loss_cls', None), 'custom_cls_channels', False):
+            raise ValueError(f'the scores of {type(head.loss_cls).__name__}')
+        if cfg.get('nms_pre', -1) <= 0:
+            raise ValueError('a test_cfg without nms_pre')
+        if cfg.get('min_bbox_size', -1) > 0 and not self.proposals:
+            raise ValueError('a test_cfg with min_bbox_size above 0')
+        self.head, self.cfg = head, cfg
+
+    def forward(self, image: Tensor,
+                outputs: Sequence[Sequence[Tensor]]) -> Detections:
+        """Decode the head's outputs, levels of each.
+
+        Returns:
+            tuple: Boxes (N, M, 4) in pixels of ``image`` (N, C, H, W), scores
+            and labels (N, M); see :func:`suppress`.
+        """
+        scores, boxes, labels = self.candidates(outputs)
+        if self.clips and self.head.bbox_coder.clip_border:
+            boxes = clip(boxes, image_size(image))
+        scores = mark(
+            scores,
+            large_enough(boxes, self.cfg)
+            & (scores > NO_CANDIDATE / 2))
+        return suppress(boxes, scores, labels, self.cfg.nms,
+                        self.cfg.max_per_img)
+
+    def candidates(self, outputs: Sequence[Sequence[Tensor]]) -> Detections:
+        """Scores (N, L), boxes (N, L, 4) and labels (N, L) of all levels."""
+        sizes = [level.shape[-2:] for level in outputs[0]]
+        priors = self.head.prior_generator.grid_priors(
+            sizes, dtype=outputs[0][0].dtype, device=outputs[0][0].device)
+        found = [
+            self.level(index, *level)
+            for index, level in enumerate(zip(priors, *outputs))
+        ]
+        return tuple(torch.cat(parts, 1) for parts in zip(*found))
+
+    def level(self, index: int, priors: Tensor, classes: Tensor,
+              deltas: Tensor, *factors: Tensor) -> Detections:
+        """Candidates of one level: scores, boxes and labels."""
+        scores, places, labels = self.best(flat(classes, self.channels))
+        deltas = take(
+            flat(deltas, deltas.shape[1] * self.channels // classes.shape[1]),
+            places)
+        boxes = self.decode(index, priors[places], deltas)
+        if factors:
+            factor = take(flat(factors[0], 1), places)[..., 0].sigmoid()
+            scores = mark(scores * factor, scores > NO_CANDIDATE / 2)
+        return scores, boxes, labels
+
+    @property
+    def channels(self) -> int:
+        """Of the class map, of one prior."""
+        return self.head.cls_out_channels
+
+    def best(self, logits: Tensor) -> Detections:
+        """The best scores (N, K) of a level's logits (N, L, classes), their
+        priors and their classes.
+
+        The priors of the K best scores are among the K best priors by their
+        best class: only these are looked at class by class.
+        """
+        if not self.head.use_sigmoid_cls:
+            logits = logits.softmax(-1)[..., :-1]
+        _, priors = largest(logits.amax(-1), self.cfg.nms_pre)
+        logits = take(logits, priors)
+        classes = logits.shape[2]
+        values, places = largest(logits.flatten(1), self.cfg.nms_pre)
+        scores = values.sigmoid() if self.head.use_sigmoid_cls else values
+        scores = mark(scores, scores > self.cfg.get('score_thr', 0))
+        row = torch.div(places, classes, rounding_mode='floor')
+        return scores, take(priors, row), places - row * classes
+
+    def decode(self, index: int, priors: Tensor, deltas: Tensor) -> Tensor:
+        """Boxes (N, K, 4) of priors (N, K, 2 or 4)."""
+        return self.head.bbox_coder.decode(priors, deltas)
+
+
+class Proposals(DenseBoxes):
+    """``RPNHead.predict_by_feat``: the best of each level, suppressed level
+    by level."""
+    proposals = True
+
+    def level(self, index: int, priors: Tensor, classes: Tensor,
+              deltas: Tensor, *factors: Tensor) -> Detections:
+        logits = flat(classes, self.channels)
+        if self.head.use_sigmoid_cls:
+            values, places = largest(logits[..., 0], self.cfg.nms_pre)
+            scores = values.sigmoid()
+        else:
+            scores, places = largest(
+                logits.softmax(-1)[..., 0], self.cfg.nms_pre)
+        boxes = self.decode(index, priors[places],
+                            take(flat(deltas, 4), places))
+        return scores, boxes, torch.full_like(places, index)
+
+
+class DistributionBoxes(DenseBoxes):
+    """``GFLHead``: each side is the mean of a distribution."""
+
+    def decode(self, index: int, priors: Tensor, deltas: Tensor) -> Tensor:
+        stride = self.head.prior_generator.strides[index][0]
+        bins = self.head.integral.reg_max + 1
+        shares = deltas.unflatten(-1, (4, bins)).softmax(-1)
+        sides = (shares * self.head.integral.project.to(shares)).sum(-1)
+        centers = (priors[..., 2:] + priors[..., :2]) / 2
+        return self.head.bbox_coder.decode(centers, sides * stride)
+
+
+class AlignedBoxes(DenseBoxes):
+    """``TOODHead``: maps are scores and boxes already."""
+    clips = False
+
+    def best(self, scores: Tensor) -> Detections:
+        _, priors = largest(scores.amax(-1), self.cfg.nms_pre)
+        scores = take(scores, priors)
+        classes = scores.shape[2]
+        scores, places = largest(scores.flatten(1), self.cfg.nms_pre)
+        row = torch.div(places, classes, rounding_mode='floor')
+        return (mark(scores, scores
+                     > self.cfg.score_thr), take(priors,
+                                                 row), places - row * classes)
+
+    def decode(self, index: int, priors: Tensor, deltas: Tensor) -> Tensor:
+        return deltas * self.head.prior_generator.strides[index][0]
+
+
+class ObjectnessBoxes(nn.Module):
+    """``YOLOXHead``: one class a prior, no bound on their number."""
+
+    def __init__(self, head: nn.Module, cfg: dict) -> None:
+        super().__init__()
+        check_suppression(cfg)
+        self.head, self.cfg = head, cfg
+
+    def forward(self, image: Tensor,
+                outputs: Sequence[Sequence[Tensor]]) -> Detections:
+        classes, deltas, objects = outputs
+        sizes = [level.shape[-2:] for level in classes]
+        priors = torch.cat(
+            self.head.prior_generator.grid_priors(
+                sizes,
+                dtype=classes[0].dtype,
+                device=classes[0].device,
+                with_stride=True))
+        channels = self.head.cls_out_channels
+        best, labels = torch.cat([flat(x, channels) for x in classes],
+                                 1).sigmoid().max(-1)
+        objectness = torch.cat([flat(x, 1) for x in objects], 1)[...,
+                                                                 0].sigmoid()
+        boxes = self.head._bbox_decode(
+            priors, torch.cat([flat(x, 4) for x in deltas], 1))
+        scores = best * objectness
+        scores = mark(scores, scores >= self.cfg.score_thr)
+        return suppress(boxes, scores, labels, self.cfg.nms, _ALL)
+
+
+def _inherits(head: nn.Module, owner: Type, *names: str) -> bool:
+    return all(
+        getattr(type(head), name, None) is getattr(owner, name)
+        for name in names)
+
+
+_SINGLE = ('_predict_by_feat_single', )
+_SHARED = ('predict_by_feat', '_bbox_post_process')
+_KNOWN: List[Tuple[Callable[[nn.Module], bool], Type]] = [
+    (lambda head: _inherits(head, RPNHead, *_SINGLE, *_SHARED), Proposals),
+    (lambda head: _inherits(head, YOLOXHead, *_SHARED, '_bbox_decode'),
+     ObjectnessBoxes),
+    (lambda head: _inherits(head, GFLHead, *_SINGLE, *_SHARED),
+     DistributionBoxes),
+    (lambda head: _inherits(head, TOODHead, *_SINGLE, *_SHARED), AlignedBoxes),
+    (lambda head: _inherits(head, BaseDenseHead, *_SINGLE, *_SHARED),
+     DenseBoxes),
+]
+
+
+def boxes_of(head: nn.Module, cfg: dict) -> nn.Module:
+    """The module that decodes a dense head's outputs.
+
+    Raises:
+        ValueError: If none is known.
+    """
+    for fits, kind in _KNOWN:
+        if fits(head):
+            try:
+                return kind(head, cfg)
+            except ValueError as error:
+                raise ValueError(
+                    f'boxes of {type(head).__name__} with {error} are not '
+                    'known in a graph; --raw writes the head\'s outputs'
+                ) from None
+    raise ValueError(f'the decoding of {type(head).__name__} is not known in '
+                     'a graph; --raw writes the head\'s outputs')

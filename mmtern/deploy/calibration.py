@@ -1,0 +1,84 @@
+"""Images to measure activations with."""
+import os
+import os.path as osp
+from copy import deepcopy
+from typing import Any, Dict, Iterator, Optional
+
+from mmdet.registry import DATASETS, TRANSFORMS
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from torch import Tensor
+
+from .metadata import test_pipeline
+
+# 32 images give the AP of 128, see docs/deployment.md.
+COUNT = 32
+_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def calibration_images(cfg: Config,
+                       count: int = COUNT,
+                       folder: Optional[str] = None) -> Iterator[Tensor]:
+    """Images as the test pipeline makes them, evenly spread over the training
+    data, or over a folder's files in the order of their names.
+
+    Args:
+        cfg (Config): With a test pipeline and, without ``folder``, a
+            ``train_dataloader``.
+        count (int): How many; all, where there are fewer.
+        folder (str, optional): Of images.
+
+    Yields:
+        Tensor: Bytes (C, H, W), channels in mmdet's order.
+
+    Raises:
+        ValueError: If there are no images.
+    """
+    # A config's own copy() is shallow: edits would reach the test data.
+    pipeline = deepcopy(test_pipeline(cfg))
+    if folder is None:
+        dataset = _training_data(cfg, pipeline)
+        for index in _spread(len(dataset), count):
+            yield dataset[index]['inputs']
+        return
+    if not osp.isdir(folder):
+        raise ValueError(f'folder {folder!r} of calibration images does not '
+                         'exist')
+    names = sorted(
+        name for name in os.listdir(folder) if name.lower().endswith(_ENDINGS))
+    if not names:
+        raise ValueError(f'folder {folder!r} holds no images with the endings '
+                         f'{", ".join(_ENDINGS)}')
+    compose = Compose([TRANSFORMS.build(x) for x in pipeline])
+    for index in _spread(len(names), count):
+        path = osp.join(folder, names[index])
+        yield compose(dict(img_path=path, img_id=index,
+                           instances=[]))['inputs']
+
+
+def _spread(length: int, count: int) -> Iterator[int]:
+    count = min(length, count)
+    return (i * length // count for i in range(count))
+
+
+def _training_data(cfg: Config, pipeline: list) -> Any:
+    dataset: Dict[str, Any] = (cfg.get('train_dataloader')
+                               or {}).get('dataset') or {}
+    # Through repetitions, mosaics and the like; of several sets the first.
+    while dataset.get('dataset') or dataset.get('datasets'):
+        dataset = dataset.get('dataset') or dataset['datasets'][0]
+    advice = ('; name a folder of images (--images FOLDER) or keep float '
+              'activations (--activations float)')
+    if not dataset:
+        raise ValueError(f'the config has no training data to measure '
+                         f'activations with{advice}')
+    dataset = deepcopy(dataset)
+    dataset['pipeline'] = pipeline
+    try:
+        built = DATASETS.build(dataset)
+    except OSError as error:
+        raise ValueError(f'training data to measure activations with cannot '
+                         f'be read: {error}{advice}') from error
+    if not len(built):
+        raise ValueError(f'the training data is empty{advice}')
+    return built

@@ -1,0 +1,78 @@
+"""Several ONNX graphs as one."""
+from itertools import count
+from typing import TYPE_CHECKING, Dict, Iterator, Sequence
+
+from .activations import LAYERS
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def join(models: Sequence['onnx.ModelProto'], inputs: Sequence[str],
+         outputs: Sequence[str]) -> 'onnx.ModelProto':
+    """One graph of several that run one after another.
+
+    Tensors that are inputs or outputs of one keep their names, by which the
+    graphs find each other; all others get short ones. Names take more bytes
+    than two-bit weights do in small networks.
+
+    Args:
+        models (Sequence[onnx.ModelProto]): Of one opset, in their order; left
+            as they are.
+        inputs, outputs (Sequence[str]): Of the whole.
+    """
+    import onnx
+    whole = onnx.ModelProto()
+    whole.CopyFrom(models[0])
+    whole.ClearField('graph')
+    whole.ClearField('metadata_props')
+    whole.graph.name = 'detector'
+    kept, values = set(), {}
+    for model in models:
+        for value in (*model.graph.input, *model.graph.output):
+            kept.add(value.name)
+            values[value.name] = value
+        for domain in model.opset_import:
+            if domain.domain not in [x.domain for x in whole.opset_import]:
+                whole.opset_import.add().CopyFrom(domain)
+    numbers = count()
+    for model in models:
+        graph = onnx.GraphProto()
+        graph.CopyFrom(model.graph)
+        _shorten(graph, kept, numbers)
+        whole.graph.node.extend(graph.node)
+        whole.graph.initializer.extend(graph.initializer)
+    whole.graph.input.extend(values[name] for name in inputs)
+    whole.graph.output.extend(values[name] for name in outputs)
+    return whole
+
+
+def _shorten(graph: 'onnx.GraphProto', kept: Sequence[str],
+             numbers: Iterator[int]) -> None:
+    names: Dict[str, str] = {}
+    for value in graph.initializer:
+        if value.name not in kept:
+            names[value.name] = f'w{next(numbers)}'
+            value.name = names[value.name]
+    for node in graph.node:
+        for name in node.output:
+            if name and name not in kept:
+                names[name] = f't{next(numbers)}'
+    _rename(graph.node, names)
+
+
+def _rename(nodes, names: Dict[str, str]) -> None:
+    for node in nodes:
+        node.doc_string = ''
+        # A layer's name says where it stands in the detector.
+        if node.op_type not in LAYERS:
+            node.name = ''
+        for field in (node.input, node.output):
+            for i, name in enumerate(field):
+                field[i] = names.get(name, name)
+        for attribute in node.attribute:
+            # Branches and loops see the tensors around them.
+            for inner in (attribute.g, *attribute.graphs):
+                _rename(inner.node, names)
+                for value in inner.output:
+                    value.name = names.get(value.name, value.name)

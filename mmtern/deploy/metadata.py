@@ -1,0 +1,114 @@
+"""What a file says of itself: classes, and how to make an image fit."""
+import json
+from typing import Any, Dict, List, Optional, Sequence
+
+from mmengine.config import Config
+
+from ..version import __version__
+
+KEY = 'mmtern'
+# Transforms that leave the pixels as they are.
+_NO_CHANGE = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadAnnotations',
+              'LoadEmptyAnnotations', 'PackDetInputs')
+
+
+def describe(model: Any, classes: Sequence[str], **facts: Any) -> None:
+    """Write a description into the metadata of an ONNX model."""
+    entry = model.metadata_props.add()
+    entry.key = KEY
+    entry.value = json.dumps(
+        dict(version=__version__, classes=list(classes), **facts))
+
+
+def description_of(metadata: Dict[str, str]) -> Dict[str, Any]:
+    """The description that was written; empty for files of others."""
+    return json.loads(metadata.get(KEY, '{}'))
+
+
+def class_names(dataset_meta: Dict[str, Any],
+                count: Optional[int]) -> List[str]:
+    """Class names from a data set's meta.
+
+    Args:
+        count (int, optional): Classes of the detector's head.
+
+    Raises:
+        ValueError: If they are no names, or not as many.
+    """
+    meta = {key.lower(): value for key, value in dataset_meta.items()}
+    classes = meta.get('classes') or ()
+    if (not isinstance(classes, (list, tuple))
+            or not all(isinstance(name, str) for name in classes)):
+        raise ValueError('classes must be a list or tuple of names, but the '
+                         f'data set has classes={classes!r}')
+    if count is not None and len(classes) != count:
+        raise ValueError(f'the data set names {len(classes)} classes, but the '
+                         f'detector has {count}')
+    return list(classes)
+
+
+def input_rules(cfg: Config) -> Dict[str, Any]:
+    """How the config's test pipeline makes an image fit.
+
+    Returns:
+        dict: ``resize``: None, or a mode ('edges': long and short edge within
+        ``scale``, the aspect ratio kept; 'stretch': to ``scale``) and a
+        ``scale`` (width, height) in pixels. ``pad``: None, or ``size`` (width,
+        height), ``divisor`` or ``square``, and ``value``, the byte to pad
+        with at the right and the bottom.
+
+    Raises:
+        ValueError: If the pipeline does anything else to the pixels.
+    """
+    rules: Dict[str, Any] = dict(resize=None, pad=None)
+    for transform in test_pipeline(cfg):
+        kind = str(transform['type']).rsplit('.', 1)[-1]
+        if kind == 'Resize' and rules['resize'] is None and not rules['pad']:
+            scale = transform.get('scale')
+            if isinstance(scale, int):
+                scale = (scale, scale)
+            if scale is None:
+                _unknown(transform)
+            keep = transform.get('keep_ratio', False)
+            rules['resize'] = dict(
+                mode='edges' if keep else 'stretch', scale=list(scale))
+        elif kind == 'Pad' and rules['pad'] is None:
+            value = transform.get('pad_val', 0)
+            if isinstance(value, dict):
+                value = value.get('img', 0)
+            if isinstance(value, (list, tuple)):
+                if len(set(value)) != 1:
+                    _unknown(transform)
+                value = value[0]
+            size = transform.get('size')
+            rules['pad'] = dict(
+                size=list(size) if size else None,
+                divisor=transform.get('size_divisor'),
+                square=bool(transform.get('pad_to_square', False)),
+                value=int(value))
+        elif kind not in _NO_CHANGE:
+            _unknown(transform)
+    return rules
+
+
+def test_pipeline(cfg: Config) -> List[Dict[str, Any]]:
+    """Transforms of the config's test data set.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    while 'pipeline' not in dataset and dataset.get('dataset'):
+        dataset = dataset['dataset']
+    if 'datasets' in dataset:
+        dataset = dataset['datasets'][0]
+    if not dataset.get('pipeline'):
+        raise ValueError('the config has no test_dataloader with a pipeline, '
+                         'which tells how an image is made to fit')
+    return dataset['pipeline']
+
+
+def _unknown(transform: Dict[str, Any]) -> None:
+    raise ValueError(
+        'an image is made to fit by Resize and Pad, but the test pipeline has '
+        f'{dict(transform)}; --raw writes the network alone')

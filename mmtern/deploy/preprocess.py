@@ -1,0 +1,58 @@
+"""From an image's bytes to what the network takes, in the graph."""
+from typing import Tuple
+
+import torch.nn.functional as F
+from mmdet.models import DetDataPreprocessor
+from mmengine.model import ImgDataPreprocessor
+from torch import Tensor, nn
+
+
+class Preprocess(nn.Module):
+    """``DetDataPreprocessor`` of a batch of one size: channel order,
+    normalization, padding.
+
+    Args:
+        preprocessor (nn.Module): The detector's ``data_preprocessor``.
+        channels (int): Of an image.
+
+    Raises:
+        ValueError: If it is of another type, which may do anything.
+    """
+
+    def __init__(self, preprocessor: nn.Module, channels: int) -> None:
+        super().__init__()
+        if type(preprocessor) not in (DetDataPreprocessor,
+                                      ImgDataPreprocessor):
+            raise ValueError(
+                f'{type(preprocessor).__name__} is not known in a graph; '
+                '--raw writes the network without it')
+        # The graph takes RGB; mmdet reads BGR. One of the two swaps.
+        self.swap = channels == 3 and not preprocessor._channel_conversion
+        self.divisor = preprocessor.pad_size_divisor
+        self.pad_value = float(preprocessor.pad_value)
+        self.normalize = preprocessor._enable_normalize
+        if self.normalize:
+            self.register_buffer('mean', preprocessor.mean.clone())
+            self.register_buffer('std', preprocessor.std.clone())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``image`` (N, C, H, W) in RGB, 0 to 255, to normalized pixels (N,
+        C, H', W') with sides that the divisor divides."""
+        image = image.float()
+        if self.swap:
+            image = image[:, [2, 1, 0]]
+        if self.normalize:
+            image = (image - self.mean) / self.std
+        bottom, right = (-side % self.divisor for side in image.shape[2:])
+        if self.divisor > 1:
+            image = F.pad(image, (0, right, 0, bottom), value=self.pad_value)
+        return image
+
+    def gray(self) -> Tuple[int, ...]:
+        """The byte of each channel, in the graph's order, nearest to what
+        padding becomes."""
+        if not self.normalize:
+            return (round(self.pad_value), )
+        value = self.pad_value * self.std + self.mean
+        value = value.flatten().clamp(0, 255).round().int().tolist()
+        return tuple(reversed(value) if self.swap else value)

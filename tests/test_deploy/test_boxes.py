@@ -1,0 +1,207 @@
+"""A graph puts out the boxes that mmdet does."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmtern import freeze
+from mmtern.deploy import OnnxDetector, save_onnx
+from tests.small_detectors import build as build_small
+from tests.small_detectors import small_fcos, ternary_twin
+from .test_export import META, PIPELINE, assert_same, batch, build
+
+onnx = pytest.importorskip('onnx', '1.20')
+onnxruntime = pytest.importorskip('onnxruntime', '1.24')
+
+
+def spread(model):
+    """Scores of all sizes, without ties."""
+    generator = torch.Generator().manual_seed(0)
+    head = getattr(model, 'roi_head', model).bbox_head
+    layers = [getattr(head, 'retina_cls', None), getattr(head, 'fc_cls', None)]
+    if hasattr(model, 'rpn_head'):
+        layers.append(model.rpn_head.rpn_cls)
+    for layer in filter(None, layers):
+        layer.weight.data = torch.randn(
+            layer.weight.shape, generator=generator)
+        layer.bias.data.zero_()
+    return model
+
+
+def images(count):
+    generator = torch.Generator().manual_seed(3)
+    return [
+        torch.randint(
+            256, (3, 96, 128), generator=generator, dtype=torch.uint8)
+        for _ in range(count)
+    ]
+
+
+def session(path):
+    return onnxruntime.InferenceSession(
+        str(path), providers=['CPUExecutionProvider'])
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'faster_rcnn'])
+@pytest.mark.parametrize('weights', ['int2', 'int8'])
+def test_boxes_are_those_of_mmdet(tmp_path, name, weights):
+    model, cfg = build(name)
+    spread(model)
+    path = str(tmp_path / 'a.onnx')
+    save_onnx(model, cfg, path, META, weights=weights)
+    assert [p.name for p in tmp_path.iterdir()] == ['a.onnx']
+    runner = OnnxDetector(path, cfg.model)
+    for sizes in ([(96, 128)], [(101, 75)], [(96, 128), (64, 100)]):
+        assert_same(model, runner, batch(*sizes))
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'faster_rcnn'])
+def test_several_images_at_once(tmp_path, name):
+    model, cfg = build(name)
+    spread(model)
+    path = tmp_path / 'a.onnx'
+    save_onnx(model, cfg, str(path), META)
+    run = session(path)
+    both = torch.stack(images(2)).numpy()
+    boxes, scores, labels = run.run(None, dict(image=both))
+    for index in range(2):
+        alone = run.run(None, dict(image=both[index:index + 1]))
+        real = labels[index] >= 0
+        assert real.sum() == alone[0].shape[1] > 0
+        assert np.allclose(boxes[index][real], alone[0][0], atol=1e-3)
+        assert np.allclose(scores[index][real], alone[1][0], atol=1e-5)
+        assert np.array_equal(labels[index][real], alone[2][0])
+        assert not scores[index][~real].any()
+
+
+def test_nothing_found(tmp_path):
+    model, cfg = build('retinanet')
+    model.bbox_head.test_cfg.score_thr = 0.99
+    path = tmp_path / 'a.onnx'
+    save_onnx(model, cfg, str(path), META)
+    for count in (1, 2):
+        image = torch.stack(images(count)).numpy()
+        boxes, scores, labels = session(path).run(None, dict(image=image))
+        assert boxes.shape == (count, 0, 4)
+        assert scores.shape == labels.shape == (count, 0)
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'faster_rcnn'])
+@pytest.mark.parametrize('weights', ['int2', 'int4', 'int8'])
+def test_eight_bit_activations(tmp_path, name, weights):
+    """All layers compute in 8 bits, scores stay near."""
+    model, cfg = build(name)
+    path = tmp_path / 'a.onnx'
+    save_onnx(
+        model,
+        cfg,
+        str(path),
+        META,
+        weights=weights,
+        activations='int8',
+        images=images(4))
+    again = tmp_path / 'b.onnx'
+    save_onnx(
+        model,
+        cfg,
+        str(again),
+        META,
+        weights=weights,
+        activations='int8',
+        images=images(4))
+    assert path.read_bytes() == again.read_bytes()
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / 'optimized.onnx')
+    options.graph_optimization_level = (
+        onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
+    onnxruntime.InferenceSession(
+        str(path), options, providers=['CPUExecutionProvider'])
+    kinds = [
+        node.op_type
+        for node in onnx.load(options.optimized_model_filepath).graph.node
+    ]
+    assert kinds.count('QLinearConv') > 20
+    assert not {'Conv', 'FusedConv', 'Gemm'} & set(kinds)
+
+
+def test_layers_that_are_kept(tmp_path):
+    model, cfg = build('retinanet')
+    path = str(tmp_path / 'a.onnx')
+    table = save_onnx(
+        model,
+        cfg,
+        path,
+        META,
+        activations='int8',
+        images=images(2),
+        keep=['retina_cls'])
+    assert 'compute in float: 1' in ' '.join(table.remarks())
+    with pytest.raises(ValueError, match='matches no layer'):
+        save_onnx(
+            model,
+            cfg,
+            path,
+            META,
+            activations='int8',
+            images=images(2),
+            keep=['nothing'],
+            force=True)
+
+
+def test_points_and_group_norms(tmp_path):
+    cfg = ternary_twin(small_fcos())
+    model = build_small(cfg).eval()
+    path = str(tmp_path / 'a.onnx')
+    whole = Config(
+        dict(model=cfg, test_dataloader=dict(dataset=dict(pipeline=PIPELINE))))
+    save_onnx(model, whole, path, META)
+    found = session(path).run(None, dict(image=torch.stack(images(1)).numpy()))
+    assert found[0].shape[0] == 1
+
+
+def test_the_file_describes_itself(tmp_path):
+    model, cfg = build('retinanet')
+    path = str(tmp_path / 'a.onnx')
+    save_onnx(model, cfg, path, META)
+    facts = json.loads(
+        session(path).get_modelmeta().custom_metadata_map['mmtern'])
+    assert facts['classes'] == ['a', 'b', 'c']
+    assert facts['resize'] == dict(mode='edges', scale=[320, 240])
+    assert facts['form'] == 'boxes' and facts['channels'] == 3
+
+
+@pytest.mark.parametrize('meta, message', [
+    (dict(classes='abc'), 'list or tuple of names'),
+    (dict(classes=('a', 'b')), 'names 2 classes'),
+])
+def test_bad_classes(tmp_path, meta, message):
+    model, cfg = build('retinanet')
+    with pytest.raises(ValueError, match=message):
+        save_onnx(model, cfg, str(tmp_path / 'a.onnx'), meta)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_known_is_refused(tmp_path):
+    model, cfg = build('retinanet')
+    path = str(tmp_path / 'a.onnx')
+    with pytest.raises(ValueError, match='ends in .onnx'):
+        save_onnx(model, cfg, str(tmp_path / 'a.bin'), META)
+    with pytest.raises(ValueError, match='measured on images'):
+        save_onnx(model, cfg, path, META, activations='int8')
+    with pytest.raises(ValueError, match='need integer weights'):
+        save_onnx(model, cfg, path, META, weights='float', activations='int8')
+    model.bbox_head.test_cfg.nms = dict(type='soft_nms', iou_threshold=0.5)
+    with pytest.raises(ValueError, match='soft_nms.*--raw'):
+        save_onnx(model, cfg, path, META)
+    model, cfg = build('retinanet')
+    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='RandomFlip'))
+    with pytest.raises(ValueError, match='RandomFlip'):
+        save_onnx(model, cfg, path, META)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_frozen_model_is_taken_too(tmp_path):
+    model, cfg = build('retinanet')
+    save_onnx(freeze(model), cfg, str(tmp_path / 'a.onnx'), META)
