@@ -10,7 +10,7 @@ from .scope import Scope
 from .stem import image_readers
 
 if find_spec('mmcv._ext'):  # absent from mmcv-lite
-    from ..layers import deformable, switchable  # noqa: F401
+    from ..layers import deformable, switchable, trident  # noqa: F401
 
 __all__ = [
     'ConversionReport', 'LayerRecord', 'Scope', 'convert',
