@@ -1,13 +1,15 @@
 """Plain layers in place of ternary ones, for everything that traces."""
 import copy
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..layers import TernaryWeight
 from .convert import ternary_layers
 
 
-class _Frozen:
+class _Frozen(nn.Module):
     """What both layers share: they hold ``a * t`` and refuse to train."""
 
     def train(self, mode: bool = True):
@@ -66,8 +68,9 @@ def freeze(model: nn.Module, inplace: bool = False) -> nn.Module:
     return model
 
 
-def _make_plain(layer: nn.Module, weight: nn.Parameter) -> None:
+def _make_plain(layer: TernaryWeight, weight: nn.Parameter) -> None:
     del layer.weight_scale, layer.quantizer
-    layer.__class__ = (
+    kind: Any = (
         FrozenConv2d if isinstance(layer, nn.Conv2d) else FrozenLinear)
+    layer.__class__ = kind
     layer.weight = weight

@@ -98,8 +98,8 @@ class Scope:
         if self.include is not None:
             included = any(re.search(p, name) for p in self.include)
         else:
-            included = isinstance(layer, nn.Conv2d) or re.search(
-                FULLY_CONNECTED, name)
+            included = isinstance(layer, nn.Conv2d) or bool(
+                re.search(FULLY_CONNECTED, name))
         return None if included else 'not included'
 
 
