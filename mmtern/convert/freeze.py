@@ -10,7 +10,7 @@ from ..layers import TernaryWeight
 from .convert import ternary_layers
 
 
-class _Frozen:
+class _Frozen(nn.Module):
     """What frozen layers are beside the float type: they hold ``a * t`` and
     refuse to train."""
 
