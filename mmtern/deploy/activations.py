@@ -1,7 +1,7 @@
 """8-bit activations: ranges measured on images, quantized nodes around every
 convolution and linear layer.
 
-onnxruntime, OpenVINO and TensorRT fuse ``DequantizeLinear -> Conv ->
+onnxruntime and OpenVINO fuse ``DequantizeLinear -> Conv ->
 QuantizeLinear`` into integer convolutions. Ranges and the places of these
 nodes are onnxruntime's own (``onnxruntime.quantization``); the weights are
 written by mmtern: codes -1, 0, +1 instead of the -127, 0, +127 that a generic
@@ -51,8 +51,7 @@ def quantize(model: 'onnx.ModelProto', kind: str,
         model (onnx.ModelProto): With float weights; left as it is.
         kind (str): Of ternary weights: 'int2', 'packed', 'int4' or 'int8'.
             Other
-            weights get 8 bits a channel. 'int8' makes activations signed and
-            symmetric, as TensorRT wants them.
+            weights get 8 bits a channel.
         images (Iterable[dict]): Inputs to measure activations with.
         keep (Set[str]): Names of nodes that stay float.
 
@@ -65,7 +64,6 @@ def quantize(model: 'onnx.ModelProto', kind: str,
     nodes = _nodes_to_quantize(model, keep)
     if not nodes:
         raise ValueError('no layer is left to compute with 8 bits')
-    symmetric = kind == 'int8'
     with tempfile.TemporaryDirectory() as folder:
         source = osp.join(folder, 'float.onnx')
         target = osp.join(folder, 'quantized.onnx')
@@ -77,13 +75,11 @@ def quantize(model: 'onnx.ModelProto', kind: str,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=[*LAYERS, *_BETWEEN],
             per_channel=True,
-            activation_type=(QuantType.QInt8
-                             if symmetric else QuantType.QUInt8),
+            activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=nodes,
             calibrate_method=CalibrationMethod.MinMax,
             extra_options=dict(
-                ActivationSymmetric=symmetric,
                 # Made below: their scale is the weight's, which changes.
                 QuantizeBias=False))
         quantized = load(target)
