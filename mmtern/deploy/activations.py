@@ -61,13 +61,20 @@ def quantize(model: 'onnx.ModelProto', kind: str,
     from onnx import load, numpy_helper, save
     from onnxruntime.quantization import (CalibrationMethod, QuantFormat,
                                           QuantType, quantize_static)
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
     nodes = _nodes_to_quantize(model, keep)
     if not nodes:
         raise ValueError('no layer is left to compute with 8 bits')
     with tempfile.TemporaryDirectory() as folder:
         source = osp.join(folder, 'float.onnx')
         target = osp.join(folder, 'quantized.onnx')
-        save(model, source)
+        # Its preprocessing is shape inference and folding, which the exporter
+        # has done; the mark keeps it from warning.
+        marked = type(model)()
+        marked.CopyFrom(model)
+        add_pre_process_metadata(marked)
+        save(marked, source)
+        del marked
         quantize_static(
             source,
             target,
