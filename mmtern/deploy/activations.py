@@ -10,7 +10,7 @@ sums of processors without VNNI, and because they fit into two bits.
 """
 import os.path as osp
 import tempfile
-from typing import TYPE_CHECKING, Dict, Iterable, List, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Collection, Dict, Iterable, List, Set, Tuple
 
 import numpy as np
 
@@ -124,7 +124,8 @@ def _nodes_to_quantize(model: 'onnx.ModelProto', keep: Set[str]) -> List[str]:
         and rows_are_outputs(node) and node.name not in keep
     ]
     # Tensors from which a layer can be reached, and those that one reaches.
-    before, after = set(), set()
+    before: Set[str] = set()
+    after: Set[str] = set()
     for node in reversed(nodes):
         if node in wanted or before.intersection(node.output):
             before.update(node.input[:1] if node in wanted else node.input)
@@ -222,7 +223,7 @@ def _drop_unused(model: 'onnx.ModelProto') -> None:
             model.graph.initializer.remove(value)
 
 
-def float_layers(data: bytes, keep: Sequence[str]) -> List[str]:
+def float_layers(data: bytes, keep: Collection[str]) -> List[str]:
     """Convolutions and linear layers that onnxruntime computes in float
     although they were meant not to.
 
@@ -232,7 +233,7 @@ def float_layers(data: bytes, keep: Sequence[str]) -> List[str]:
 
     Args:
         data (bytes): A serialized model.
-        keep (Sequence[str]): Names of nodes that are meant to be float.
+        keep (Collection[str]): Names of nodes that are meant to be float.
     """
     import onnx
     import onnxruntime

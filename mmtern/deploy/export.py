@@ -6,7 +6,7 @@ import warnings
 import zlib
 from contextlib import contextmanager
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
-                    Optional, Sequence, Set, Tuple)
+                    Optional, Sequence, Set, Tuple, Union)
 
 import numpy as np
 import torch
@@ -139,7 +139,7 @@ def save_onnx(model: nn.Module,
         input_size=list(form.size) if form.size else None,
         batch=form.batch,
         channels=writer.channels)
-    if not raw:
+    if rules is not None:
         facts.update(rules, fill=writer.fill())
     graphs, sizes = writer.weight_only()
     if activations == 'int8':
@@ -170,9 +170,9 @@ def save_onnx(model: nn.Module,
 
 
 class _Writer:
-    """The graphs of one detector."""
+    """The graphs of one detector of mmdet, from :func:`mmtern.freeze`."""
 
-    def __init__(self, detector: nn.Module, weights: str, raw: bool) -> None:
+    def __init__(self, detector: Any, weights: str, raw: bool) -> None:
         self.detector, self.weights, self.raw = detector, weights, raw
         if weights == 'int2' and not raw and hasattr(detector, 'roi_head'):
             self.weights = 'packed'
@@ -190,7 +190,8 @@ class _Writer:
                   cfg: Config) -> Tuple[Form, List[str]]:
         """Trace for any size and number of images, or for as much of it as
         is true."""
-        wanted = Form(tuple(input_size) if input_size else None, None)
+        wanted = Form((input_size[0], input_size[1]) if input_size else None,
+                      None)
         forms = [wanted, wanted._replace(batch=1)]
         if not input_size:
             size = _fixed_size(cfg)
@@ -210,7 +211,7 @@ class _Writer:
             self.form, notes = form, []
             if form != wanted:
                 limits = []
-                if form.size != wanted.size:
+                if form.size and form.size != wanted.size:
                     limits.append('images of {} x {} pixels (height x '
                                   'width)'.format(*form.size))
                 if form.batch != wanted.batch:
@@ -409,10 +410,12 @@ class _Writer:
     @torch.no_grad()
     def _roi_features(self, image: np.ndarray) -> np.ndarray:
         """What mmdet hands to the second stage, for normalized images."""
-        detector, image = self.detector, torch.from_numpy(image)
-        size = tuple(image.shape[-2:])
-        samples = [DetDataSample(metainfo=dict(img_shape=size)) for _ in image]
-        features = detector.extract_feat(image)
+        detector, images = self.detector, torch.from_numpy(image)
+        size = tuple(images.shape[-2:])
+        samples = [
+            DetDataSample(metainfo=dict(img_shape=size)) for _ in images
+        ]
+        features = detector.extract_feat(images)
         found = detector.rpn_head.predict(features, samples, rescale=False)
         extractor = detector.roi_head.bbox_roi_extractor
         return extractor(features[:extractor.num_inputs],
@@ -487,7 +490,7 @@ class _Writer:
                     started = time.perf_counter()
                     session.run(image)
                     row.append(time.perf_counter() - started)
-            gain = np.median(np.divide(*seconds)[2:])
+            gain = np.median(np.divide(seconds[0], seconds[1])[2:])
             note = (f'{gain:.2f} times as fast here as with float '
                     'activations')
             if gain < 1:
@@ -586,7 +589,8 @@ def _no_threshold(detector: nn.Module) -> Iterator[None]:
 
 
 def _same_boxes(whose: str, expected: Sequence[np.ndarray],
-                found: Sequence[np.ndarray], where: str) -> None:
+                found: Sequence[Union[np.ndarray,
+                                      Tensor]], where: str) -> None:
     """Raise ``ValueError`` unless both are the same detections, but for a few
     that rounding decides about."""
     boxes, scores, labels = (np.asarray(x) for x in expected)
