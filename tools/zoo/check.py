@@ -103,9 +103,7 @@ def _run_float(model: ConfigDict, side: int, record: Dict[str, Any]) -> tuple:
 def _run_ternary(model: ConfigDict, side: int, trained: Set[str],
                  weights: Dict[str, Tensor], record: Dict[str, Any]) -> None:
     seed()
-    twin = copy.deepcopy(model)
-    detector = MODELS.build(
-        ConfigDict(twin, type='TernDetector', wrapped=twin.type))
+    detector = _ternary(model)
     own = detector.state_dict()
     if {
             k: v.shape
@@ -125,18 +123,29 @@ def _run_ternary(model: ConfigDict, side: int, trained: Set[str],
     with latent_weights_unused(detector), three_values(detector) as ran:
         _predict(detector, model, side)
     record['idle'] = len(set(ternary_layers(detector)) - ran)
-    _compare_with_plain(detector, model, side)
+    _compare_with_plain(detector.state_dict(), model, side)
     record['compared'] = True
 
 
+def _ternary(model: ConfigDict) -> nn.Module:
+    twin = copy.deepcopy(model)
+    return MODELS.build(
+        ConfigDict(twin, type='TernDetector', wrapped=twin.type))
+
+
 @torch.no_grad()
-def _compare_with_plain(detector: nn.Module, model: ConfigDict,
+def _compare_with_plain(state: Dict[str, Tensor], model: ConfigDict,
                         side: int) -> None:
     """Check what was computed and not what a layer says: mmdet's own layers,
     given the ternary weights as their parameters, must put out the same. A
     module that reads a latent weight past its layer, or a kernel that does,
     would differ."""
-    plain = freeze(detector)
+    # Built anew: mask heads hold tensors of their last loss, which no copy of
+    # the detector could hold.
+    detector, plain = _ternary(model), _ternary(model)
+    for one in (detector, plain):
+        one.load_state_dict(state)
+    freeze(plain, inplace=True)
     ours, theirs = (outputs(x, model, side) for x in (detector, plain))
     if not any(x.numel() for x in ours):
         raise ValueError('predict and loss returned no number to compare')
