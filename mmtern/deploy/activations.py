@@ -75,20 +75,26 @@ def quantize(model: 'onnx.ModelProto', kind: str,
         add_pre_process_metadata(marked)
         save(marked, source)
         del marked
-        quantize_static(
-            source,
-            target,
-            _Reader(images),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=[*LAYERS, *_BETWEEN],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_quantize=nodes,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options=dict(
-                # Made below: their scale is the weight's, which changes.
-                QuantizeBias=False))
+        try:
+            quantize_static(
+                source,
+                target,
+                _Reader(images),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=[*LAYERS, *_BETWEEN],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_quantize=nodes,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options=dict(
+                    # Made below: their scale is the weight's, which changes.
+                    QuantizeBias=False))
+        # onnxruntime's exceptions have no common base but this.
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:300]
+            raise ValueError('activations cannot be measured on these images: '
+                             f'{reason}') from error
         quantized = load(target)
     weights = {
         value.name: numpy_helper.to_array(value)

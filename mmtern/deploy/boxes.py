@@ -74,6 +74,8 @@ class DenseBoxes(nn.Module):
         if getattr(
                 getattr(head, 'loss_cls', None), 'custom_cls_channels', False):
             raise ValueError(f'the scores of {type(head.loss_cls).__name__}')
+        if not hasattr(head, 'loss_cls'):  # mmdet's own decoding asks it
+            raise ValueError('no loss_cls')
         if cfg.get('nms_pre', -1) <= 0:
             raise ValueError('a test_cfg without nms_pre')
         if cfg.get('min_bbox_size', -1) > 0 and not self.proposals:

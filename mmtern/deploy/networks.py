@@ -44,8 +44,12 @@ class DenseNetwork(nn.Module):
             ValueError: If the head's outputs are not lists of one tensor a
                 level.
         """
-        features = self.detector.extract_feat(image)
-        outputs = self.head(features)
+        try:
+            outputs = self.head(features := self.detector.extract_feat(image))
+        except RuntimeError as error:
+            raise ValueError(
+                f'{type(self.detector).__name__} fails on an image of '
+                f'{tuple(image.shape[2:])} pixels: {error}') from error
         fine = isinstance(outputs, tuple) and all(
             isinstance(output, (list, tuple)) and all(
                 isinstance(level, Tensor) for level in output)
