@@ -62,7 +62,9 @@ def freeze(model: nn.Module, inplace: bool = False) -> nn.Module:
         nn.Module: In eval. The weights of its former ternary layers want no
         gradient, and ``train()`` on it raises ``RuntimeError``.
     """
-    model = (model if inplace else copy.deepcopy(model)).eval()
+    model = model if inplace else copy.deepcopy(model)
+    # mmdet's distillation returns nothing from train() and so from eval().
+    model.eval()
     # All weights before any layer changes: layers may hold one parameter,
     # which their copies go on to do.
     shared, weights = {}, {}

@@ -97,6 +97,19 @@ def test_a_model_in_training_is_frozen_in_eval():
     assert torch.equal(frozen(X), expected)
 
 
+def test_a_model_whose_train_returns_nothing():
+
+    class Silent(Network):
+
+        def train(self, mode=True):
+            super().train(mode)
+
+    model = Silent()
+    convert(model)
+    model.eval()
+    assert torch.equal(freeze(model)(X), model(X))
+
+
 def test_training_is_refused():
     frozen = freeze(network())
     with pytest.raises(RuntimeError, match='cannot be trained'):
