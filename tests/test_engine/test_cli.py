@@ -205,7 +205,8 @@ def test_python_is_told_the_exit_status_and_no_traceback(tmp_path):
                             capture_output=True,
                             text=True)
     assert result.returncode == 1
-    (line, ) = result.stderr.splitlines()
+    assert 'Traceback' not in result.stderr
+    *_, line = result.stderr.splitlines()
     assert line.startswith('error: train_dataloader needs ')
     assert 'README.md, section "Data"' in line
     assert 'OneDL' not in result.stdout
