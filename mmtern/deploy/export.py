@@ -526,7 +526,8 @@ class _Writer:
         if again < _FOUND_AGAIN * total:
             raise ValueError(
                 f'8 bits are too few for this detector: of its {total} boxes '
-                f'with scores of {_SURE} and more in {_COMPARED} images only '
+                f'with scores of {_SURE} and more in '
+                f'{len(images[:_COMPARED])} images only '
                 f'{again} are found again; use float activations '
                 '(--activations float), or keep the layers that need it '
                 '(--keep PATTERN)')
