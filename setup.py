@@ -1,13 +1,18 @@
+"""What pyproject.toml cannot state: requirements that follow from the
+supported versions, and the files for OpenMMLab's ``mim``."""
 import os
 import runpy
 import shutil
 from glob import glob
 
-from setuptools import find_packages, setup
+from setuptools import setup
 from setuptools.command.build_py import build_py
 
 about = runpy.run_path('mmtern/version.py')
 supported = about['SUPPORTED']
+# What a user of the wheel runs; benchmarks and their results stay behind.
+TOOLS = ('train.py', 'test.py', 'test_onnx.py', 'export.py', 'detect.py',
+         'report.py', 'voc2coco.py', 'dist_train.sh')
 
 
 def stack(prefix: str, detector: str) -> list:
@@ -19,11 +24,19 @@ def stack(prefix: str, detector: str) -> list:
     ]
 
 
+def not_shipped(folder: str, names: list) -> list:
+    """Names in a folder that the wheel leaves out, for ``copytree``."""
+    if folder == 'tools':
+        return [name for name in names if name not in TOOLS]
+    return [name for name in names if name == '__pycache__']
+
+
 class BuildWithMim(build_py):
     """Adds what OpenMMLab's ``mim`` and ``mmengine.hub`` look for in an
     installed package: configs, tools and their index under ``.mim``.
 
-    An editable install gets links, so that edits show; git ignores them.
+    A wheel gets the tools that ``TOOLS`` names. An editable install gets links
+    to the whole folders, so that edits show; git ignores them.
     """
 
     def run(self) -> None:
@@ -43,8 +56,7 @@ class BuildWithMim(build_py):
                 source = os.path.relpath(name, os.path.dirname(target))
                 os.symlink(source, target)
             else:
-                ignored = shutil.ignore_patterns('__pycache__', '*.pyc')
-                shutil.copytree(name, target, ignore=ignored)
+                shutil.copytree(name, target, ignore=not_shipped)
         with open(os.path.join(mim, 'model-index.yml'), 'w') as file:
             file.write('Import: [metafile.yml]\n')
         with open(os.path.join(mim, 'metafile.yml'), 'w') as file:
@@ -55,17 +67,8 @@ class BuildWithMim(build_py):
 
 
 setup(
-    name='mmtern',
     version=about['__version__'],
-    description='Ternary-weight training for MMDetection',
-    license='Apache-2.0',
-    packages=find_packages(include=['mmtern', 'mmtern.*']),
-    package_data={
-        'mmtern': ['py.typed'],
-        'mmtern.report': ['template.html'],
-    },
     cmdclass={'build_py': BuildWithMim},
-    python_requires='>=3.10',
     install_requires=[
         f'torch{supported["torch"]}',
         'numpy',
@@ -81,6 +84,6 @@ setup(
         'export': ['onnx>=1.20', 'onnxruntime>=1.24'],
         'tensorboard': ['tensorboard'],
         'report': ['plotly', 'jinja2'],
-        'test': ['pytest', 'hypothesis', 'flake8', 'isort', 'yapf'],
+        'test': ['pytest', 'hypothesis', 'flake8', 'isort', 'yapf', 'mypy'],
     },
 )

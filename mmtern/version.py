@@ -2,7 +2,7 @@
 
 Read by setup.py without importing the package, so it imports nothing.
 """
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 # The one place that states these ranges: setup.py builds its requirements
 # from them and mmtern.engine.frameworks checks them at import. The names are

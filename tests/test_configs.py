@@ -95,7 +95,7 @@ def test_trains_a_step_and_infers(name):
         results = detector.eval().test_step(images())
     assert len(results) == 2
     for key, layer in layers.items():
-        rows = layer.ternary_weight.flatten(1)
+        rows = layer.filters(layer.ternary_weight).flatten(1)
         scale = rows.abs().amax(1, keepdim=True)
         assert ((rows == 0) | (rows.abs() == scale)).all(), key
 

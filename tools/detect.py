@@ -62,13 +62,17 @@ def detect(session, image):
     return boxes[0] / factors, scores[0], labels[0], rules['classes']
 
 
-def main():
+def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('model', help='OUT.onnx')
     parser.add_argument('image')
     parser.add_argument('picture', nargs='?', default='detections.png')
     parser.add_argument('--score', type=float, default=0.3, help='least score')
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main():
+    args = parse_args()
     for path in (args.model, args.image):
         if not os.path.isfile(path):
             sys.exit(f'error: {path!r} does not exist')

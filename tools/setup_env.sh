@@ -58,7 +58,8 @@ esac
 
 # An environment does not survive a move, hence the folder.
 key=$(echo "$stack $version $PWD" |
-  cat - tools/requirements/common.txt "$REQUIREMENTS" setup.py mmtern/version.py |
+  cat - tools/requirements/common.txt "$REQUIREMENTS" \
+    setup.py pyproject.toml mmtern/version.py |
   cksum)
 if [[ -e $STAMP && $(<"$STAMP") == "$key" ]] && $PY -c '' 2>/dev/null; then
   say "set up already ($stack, Python $version)"

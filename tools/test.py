@@ -1,5 +1,5 @@
-"""Test a detector with its config's metrics; arguments as in mmdet's
-test.py."""
+"""Test a detector with its config's metrics (AP); arguments as in mmdet's
+test.py. The unit tests of mmtern itself are run by tools/test.sh."""
 import argparse
 import os.path as osp
 from copy import deepcopy

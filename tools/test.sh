@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Set up, check the style and run the tests.
+# Set up, check style and types and run the unit tests. The AP of a detector is
+# tools/test.py's business.
 #
 #   bash tools/test.sh [--stack onedl|openmmlab] [--slow] [PYTEST ARGUMENTS]
 #
-# Without paths among the arguments, pytest.ini says which tests.
+# Without paths among the arguments, pyproject.toml says which tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -24,4 +25,5 @@ $venv/bin/python -m flake8 .
 $venv/bin/python -m isort --check-only --quiet .
 $venv/bin/python -m yapf --diff --parallel --recursive \
   mmtern tools tests setup.py configs
+$venv/bin/python -m mypy
 $venv/bin/python -m pytest -q ${pytest[@]+"${pytest[@]}"}

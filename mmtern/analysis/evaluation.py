@@ -115,8 +115,9 @@ def read_ground_truth(cfg: Config,
         raise ValueError(f'the data set of {loader} has no images')
     chosen = np.linspace(0, len(dataset) - 1, min(most, len(dataset)))
     items = [dataset.get_data_info(int(i)) for i in chosen]
-    sides = [[_objects(item, flag) for item in items] for flag in (0, 1)]
-    return GroundTruth([item['img_path'] for item in items], *sides,
+    truth, ignored = ([_objects(item, flag) for item in items]
+                      for flag in (0, 1))
+    return GroundTruth([item['img_path'] for item in items], truth, ignored,
                        list(dataset.metainfo['classes']), len(dataset))
 
 
@@ -168,7 +169,8 @@ def measure_accuracy(tests: GroundTruth, found: List[Boxes]) -> Accuracy:
                 score=float(score)) for index, boxes in enumerate(found)
             for box, label, score in zip(*boxes)
         ]
-        precision = -np.ones((10, len(RECALLS), len(tests.classes)))
+        precision: np.ndarray = -np.ones(
+            (10, len(RECALLS), len(tests.classes)))
         if rows and truth.anns:
             evaluation = COCOeval(truth, truth.loadRes(rows), 'bbox')
             evaluation.evaluate()
@@ -182,7 +184,8 @@ def measure_accuracy(tests: GroundTruth, found: List[Boxes]) -> Accuracy:
         for k in range(len(tests.classes))
     ]
     known = precision[..., has]
-    ap, ap50, curve = 0.0, 0.0, np.zeros(len(RECALLS))
+    ap, ap50 = 0.0, 0.0
+    curve: np.ndarray = np.zeros(len(RECALLS))
     if has.any():
         ap, ap50 = 100 * float(known.mean()), 100 * float(known[0].mean())
         curve = known[0].mean(1)
@@ -190,7 +193,7 @@ def measure_accuracy(tests: GroundTruth, found: List[Boxes]) -> Accuracy:
 
 
 def _as_coco(tests: GroundTruth) -> COCO:
-    annotations = []
+    annotations: List[Dict[str, Any]] = []
     for index, sides in enumerate(zip(tests.truth, tests.ignored)):
         for crowd, boxes in enumerate(sides):
             for box, label in zip(boxes.corners, boxes.labels):
@@ -251,7 +254,7 @@ def match(truth: Boxes, found: Boxes, by_class: bool = True) -> np.ndarray:
         np.ndarray: Indices into ``truth``, or -1; shape (N, ).
     """
     scores = overlaps(found.corners, truth.corners)
-    taken = -np.ones(len(found.corners), int)
+    taken: np.ndarray = -np.ones(len(found.corners), int)
     if by_class:
         scores[found.labels[:, None] != truth.labels] = 0
     for index in range(len(taken)):
@@ -266,7 +269,7 @@ def confusion_matrix(tests: GroundTruth, found: List[Boxes]) -> np.ndarray:
     """Objects by class (row) and by what was found there (column); the last
     row and column stand for nothing."""
     count = len(tests.classes)
-    matrix = np.zeros((count + 1, count + 1), int)
+    matrix: np.ndarray = np.zeros((count + 1, count + 1), int)
     for truth, ignored, boxes in zip(tests.truth, tests.ignored, found):
         boxes = boxes.confident()
         taken = match(truth, boxes, by_class=False)

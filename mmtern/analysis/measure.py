@@ -71,11 +71,12 @@ def measure_model(
     """
     measures = {}
     for name, layer in ternary_layers(model).items():
-        weight = layer.latent
+        weight: Tensor = layer.latent
         if state is not None:
-            weight = state.get(f'{name}.{layer.latent_name}')
-            if weight is None or weight.shape != layer.latent.shape:
+            held = state.get(f'{name}.{layer.latent_name}')
+            if held is None or held.shape != layer.latent.shape:
                 continue
+            weight = held
         measures[name] = measure_layer(layer, weight)
     return measures
 

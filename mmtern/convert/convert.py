@@ -171,7 +171,7 @@ def _latent(layer: nn.Module) -> Optional[nn.Parameter]:
     twin = TWINS.get(type(layer))
     if isinstance(layer, TernaryWeight):
         twin = type(layer)
-    return twin and getattr(layer, twin.latent_name)
+    return None if twin is None else getattr(layer, twin.latent_name)
 
 
 def _reason_to_leave(name: str, layers: Dict[str, nn.Module], scope: Scope,

@@ -1,7 +1,7 @@
 """Plain layers in place of ternary ones, for everything that traces."""
 import copy
 from functools import lru_cache
-from typing import Tuple
+from typing import Tuple, Type
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from ..layers import TernaryWeight
 from .convert import ternary_layers
 
 
-class _Frozen:
+class _Frozen(nn.Module):
     """What frozen layers are beside the float type: they hold ``a * t`` and
     refuse to train."""
 
@@ -40,7 +40,7 @@ def _frozen_type(plain_type: type) -> type:
 
 def _new_frozen(plain_type: type) -> nn.Module:
     """Return an empty layer, for copies and pickles to fill."""
-    frozen_type = _frozen_type(plain_type)
+    frozen_type: Type[nn.Module] = _frozen_type(plain_type)
     return frozen_type.__new__(frozen_type)
 
 

@@ -41,8 +41,8 @@ class ConversionReport:
     def left_by_reason(self) -> Dict[str, List[LayerRecord]]:
         """Layers that stay full precision, reasons in alphabetical order."""
         groups: Dict[str, List[LayerRecord]] = {}
-        for record in sorted(self.left, key=lambda r: r.reason):
-            groups.setdefault(record.reason, []).append(record)
+        for record in sorted(self.left, key=lambda r: str(r.reason)):
+            groups.setdefault(str(record.reason), []).append(record)
         return groups
 
     @property

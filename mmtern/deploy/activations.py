@@ -1,7 +1,7 @@
 """8-bit activations: ranges measured on images, quantized nodes around every
 convolution and linear layer.
 
-onnxruntime, OpenVINO and TensorRT fuse ``DequantizeLinear -> Conv ->
+onnxruntime and OpenVINO fuse ``DequantizeLinear -> Conv ->
 QuantizeLinear`` into integer convolutions. Ranges and the places of these
 nodes are onnxruntime's own (``onnxruntime.quantization``); the weights are
 written by mmtern: codes -1, 0, +1 instead of the -127, 0, +127 that a generic
@@ -10,7 +10,7 @@ sums of processors without VNNI, and because they fit into two bits.
 """
 import os.path as osp
 import tempfile
-from typing import TYPE_CHECKING, Dict, Iterable, List, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Collection, Dict, Iterable, List, Set, Tuple
 
 import numpy as np
 
@@ -51,8 +51,7 @@ def quantize(model: 'onnx.ModelProto', kind: str,
         model (onnx.ModelProto): With float weights; left as it is.
         kind (str): Of ternary weights: 'int2', 'packed', 'int4' or 'int8'.
             Other
-            weights get 8 bits a channel. 'int8' makes activations signed and
-            symmetric, as TensorRT wants them.
+            weights get 8 bits a channel.
         images (Iterable[dict]): Inputs to measure activations with.
         keep (Set[str]): Names of nodes that stay float.
 
@@ -62,30 +61,40 @@ def quantize(model: 'onnx.ModelProto', kind: str,
     from onnx import load, numpy_helper, save
     from onnxruntime.quantization import (CalibrationMethod, QuantFormat,
                                           QuantType, quantize_static)
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
     nodes = _nodes_to_quantize(model, keep)
     if not nodes:
         raise ValueError('no layer is left to compute with 8 bits')
-    symmetric = kind == 'int8'
     with tempfile.TemporaryDirectory() as folder:
         source = osp.join(folder, 'float.onnx')
         target = osp.join(folder, 'quantized.onnx')
-        save(model, source)
-        quantize_static(
-            source,
-            target,
-            _Reader(images),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=[*LAYERS, *_BETWEEN],
-            per_channel=True,
-            activation_type=(QuantType.QInt8
-                             if symmetric else QuantType.QUInt8),
-            weight_type=QuantType.QInt8,
-            nodes_to_quantize=nodes,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options=dict(
-                ActivationSymmetric=symmetric,
-                # Made below: their scale is the weight's, which changes.
-                QuantizeBias=False))
+        # Its preprocessing is shape inference and folding, which the exporter
+        # has done; the mark keeps it from warning.
+        marked = type(model)()
+        marked.CopyFrom(model)
+        add_pre_process_metadata(marked)
+        save(marked, source)
+        del marked
+        try:
+            quantize_static(
+                source,
+                target,
+                _Reader(images),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=[*LAYERS, *_BETWEEN],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_quantize=nodes,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options=dict(
+                    # Made below: their scale is the weight's, which changes.
+                    QuantizeBias=False))
+        # onnxruntime's exceptions have no common base but this.
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:300]
+            raise ValueError('activations cannot be measured on these images: '
+                             f'{reason}') from error
         quantized = load(target)
     weights = {
         value.name: numpy_helper.to_array(value)
@@ -121,7 +130,8 @@ def _nodes_to_quantize(model: 'onnx.ModelProto', keep: Set[str]) -> List[str]:
         and rows_are_outputs(node) and node.name not in keep
     ]
     # Tensors from which a layer can be reached, and those that one reaches.
-    before, after = set(), set()
+    before: Set[str] = set()
+    after: Set[str] = set()
     for node in reversed(nodes):
         if node in wanted or before.intersection(node.output):
             before.update(node.input[:1] if node in wanted else node.input)
@@ -219,7 +229,7 @@ def _drop_unused(model: 'onnx.ModelProto') -> None:
             model.graph.initializer.remove(value)
 
 
-def float_layers(data: bytes, keep: Sequence[str]) -> List[str]:
+def float_layers(data: bytes, keep: Collection[str]) -> List[str]:
     """Convolutions and linear layers that onnxruntime computes in float
     although they were meant not to.
 
@@ -229,7 +239,7 @@ def float_layers(data: bytes, keep: Sequence[str]) -> List[str]:
 
     Args:
         data (bytes): A serialized model.
-        keep (Sequence[str]): Names of nodes that are meant to be float.
+        keep (Collection[str]): Names of nodes that are meant to be float.
     """
     import onnx
     import onnxruntime

@@ -6,7 +6,7 @@ the score threshold are marked instead of taken out. Priors and coders are
 mmdet's own. Which module serves a head is told by the functions it inherits,
 so heads of other projects that keep mmdet's decoding are covered, too.
 """
-from typing import Callable, List, Sequence, Tuple, Type
+from typing import Any, Callable, List, Sequence, Tuple, Type
 
 import torch
 from mmdet.models.dense_heads import GFLHead, RPNHead, TOODHead, YOLOXHead
@@ -14,6 +14,7 @@ from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.task_modules.coders import (DeltaXYWHBBoxCoder,
                                               DistancePointBBoxCoder,
                                               TBLRBBoxCoder)
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from .suppression import (NO_CANDIDATE, check_suppression, largest, suppress,
@@ -54,11 +55,16 @@ def large_enough(boxes: Tensor, cfg: dict) -> Tensor:
 
 class DenseBoxes(nn.Module):
     """``BaseDenseHead.predict_by_feat``: the best ``nms_pre`` scores of each
-    level, decoded, then non-maximum suppression by class."""
+    level, decoded, then non-maximum suppression by class.
+
+    Args:
+        head (nn.Module): A dense head of mmdet.
+        cfg (ConfigDict): Its ``test_cfg``.
+    """
     proposals = False
     clips = True
 
-    def __init__(self, head: nn.Module, cfg: dict) -> None:
+    def __init__(self, head: Any, cfg: ConfigDict) -> None:
         super().__init__()
         check_suppression(cfg)
         coder = getattr(head, 'bbox_coder', None)
@@ -68,6 +74,8 @@ class DenseBoxes(nn.Module):
         if getattr(
                 getattr(head, 'loss_cls', None), 'custom_cls_channels', False):
             raise ValueError(f'the scores of {type(head.loss_cls).__name__}')
+        if not hasattr(head, 'loss_cls'):  # mmdet's own decoding asks it
+            raise ValueError('no loss_cls')
         if cfg.get('nms_pre', -1) <= 0:
             raise ValueError('a test_cfg without nms_pre')
         if cfg.get('min_bbox_size', -1) > 0 and not self.proposals:
@@ -101,7 +109,8 @@ class DenseBoxes(nn.Module):
             self.level(index, *level)
             for index, level in enumerate(zip(priors, *outputs))
         ]
-        return tuple(torch.cat(parts, 1) for parts in zip(*found))
+        scores, boxes, labels = (torch.cat(x, 1) for x in zip(*found))
+        return scores, boxes, labels
 
     def level(self, index: int, priors: Tensor, classes: Tensor,
               deltas: Tensor, *factors: Tensor) -> Detections:
@@ -194,9 +203,14 @@ class AlignedBoxes(DenseBoxes):
 
 
 class ObjectnessBoxes(nn.Module):
-    """``YOLOXHead``: one class a prior, no bound on their number."""
+    """``YOLOXHead``: one class a prior, no bound on their number.
 
-    def __init__(self, head: nn.Module, cfg: dict) -> None:
+    Args:
+        head (nn.Module): Of this type, or with its decoding.
+        cfg (ConfigDict): Its ``test_cfg``.
+    """
+
+    def __init__(self, head: Any, cfg: ConfigDict) -> None:
         super().__init__()
         check_suppression(cfg)
         self.head, self.cfg = head, cfg
@@ -243,7 +257,7 @@ _KNOWN: List[Tuple[Callable[[nn.Module], bool], Type]] = [
 ]
 
 
-def boxes_of(head: nn.Module, cfg: dict) -> nn.Module:
+def boxes_of(head: nn.Module, cfg: ConfigDict) -> nn.Module:
     """The module that decodes a dense head's outputs.
 
     Raises:

@@ -1,6 +1,6 @@
 """Several ONNX graphs as one."""
 from itertools import count
-from typing import TYPE_CHECKING, Dict, Iterator, Sequence
+from typing import TYPE_CHECKING, Container, Dict, Iterator, Sequence
 
 from .activations import LAYERS
 
@@ -47,7 +47,7 @@ def join(models: Sequence['onnx.ModelProto'], inputs: Sequence[str],
     return whole
 
 
-def _shorten(graph: 'onnx.GraphProto', kept: Sequence[str],
+def _shorten(graph: 'onnx.GraphProto', kept: Container[str],
              numbers: Iterator[int]) -> None:
     names: Dict[str, str] = {}
     for value in graph.initializer:

@@ -128,6 +128,7 @@ class OnnxDetector(BaseModel):
     def _second_stage(self, features: Tuple[Tensor, ...], proposals: list,
                       metas: List[dict]) -> list:
         """As mmdet's ``StandardRoIHead.predict_bbox``."""
+        assert self.roi is not None
         head, cfg = self.roi_head.bbox_head, self.roi_head.test_cfg
         extractor = self.roi_head.bbox_roi_extractor
         boxes = [image.bboxes for image in proposals]

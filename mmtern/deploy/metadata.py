@@ -1,6 +1,6 @@
 """What a file says of itself: classes, and how to make an image fit."""
 import json
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
 from mmengine.config import Config
 
@@ -108,7 +108,7 @@ def test_pipeline(cfg: Config) -> List[Dict[str, Any]]:
     return dataset['pipeline']
 
 
-def _unknown(transform: Dict[str, Any]) -> None:
+def _unknown(transform: Dict[str, Any]) -> NoReturn:
     raise ValueError(
         'an image is made to fit by Resize and Pad, but the test pipeline has '
         f'{dict(transform)}; --raw writes the network alone')

@@ -1,5 +1,5 @@
 """The parts of a detector that hold its weights."""
-from typing import List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,11 @@ class DenseNetwork(nn.Module):
     ``with_features``.
 
     Args:
-        detector (nn.Module): From :func:`mmtern.freeze`; it is changed where
-            a head does not trace.
+        detector (nn.Module): One of mmdet, from :func:`mmtern.freeze`; it is
+            changed where a head does not trace.
     """
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: Any) -> None:
         super().__init__()
         self.detector = detector
         self.with_features = isinstance(detector, TwoStageDetector)
@@ -44,8 +44,12 @@ class DenseNetwork(nn.Module):
             ValueError: If the head's outputs are not lists of one tensor a
                 level.
         """
-        features = self.detector.extract_feat(image)
-        outputs = self.head(features)
+        try:
+            outputs = self.head(features := self.detector.extract_feat(image))
+        except RuntimeError as error:
+            raise ValueError(
+                f'{type(self.detector).__name__} fails on an image of '
+                f'{tuple(image.shape[2:])} pixels: {error}') from error
         fine = isinstance(outputs, tuple) and all(
             isinstance(output, (list, tuple)) and all(
                 isinstance(level, Tensor) for level in output)
@@ -63,10 +67,14 @@ class DenseNetwork(nn.Module):
 
 class RoINetwork(nn.Module):
     """RoI features (R, C, 7, 7) to class scores (R, classes + 1) and box
-    deltas (R, 4 * classes)."""
+    deltas (R, 4 * classes).
+
+    Args:
+        detector (nn.Module): A two-stage detector of mmdet.
+    """
     output_names = ('cls_score', 'bbox_pred')
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: Any) -> None:
         super().__init__()
         self.bbox_head = detector.roi_head.bbox_head
 
@@ -109,8 +117,11 @@ def check_supported(detector: nn.Module) -> None:
 
 
 @torch.no_grad()
-def image_channels(detector: nn.Module) -> int:
+def image_channels(detector: Any) -> int:
     """How many channels an image of this detector has.
+
+    Args:
+        detector (nn.Module): One of mmdet.
 
     Raises:
         ValueError: If it takes none of the numbers that its normalization and

@@ -1,6 +1,6 @@
 """A detector as a chain of modules, each of which becomes a graph."""
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,12 @@ class Part:
     """One module of the chain.
 
     Attributes:
-        module: In eval.
+        module: An ``nn.Module``, in eval.
         inputs, outputs: Names of the tensors that it takes and puts out.
         network: Whether it holds the detector's weights.
         prefix: Of its layers' names in the detector.
     """
-    module: nn.Module
+    module: Any
     inputs: Sequence[str]
     outputs: Sequence[str]
     network: bool = False
@@ -79,8 +79,12 @@ def network_parts(detector: nn.Module, example: Tensor) -> List[Part]:
     return parts
 
 
-def box_parts(detector: nn.Module, example: Tensor) -> List[Part]:
+def box_parts(detector: Any, example: Tensor) -> List[Part]:
     """From the bytes of an ``image`` to ``boxes``, ``scores`` and ``labels``.
+
+    Args:
+        detector (nn.Module): One of mmdet, from :func:`mmtern.freeze`.
+        example (Tensor): Images (N, C, H, W).
 
     Raises:
         ValueError: If its preprocessing or decoding is not known.

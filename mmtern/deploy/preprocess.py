@@ -1,5 +1,5 @@
 """From an image's bytes to what the network takes, in the graph."""
-from typing import Tuple
+from typing import Any, Tuple
 
 import torch.nn.functional as F
 from mmdet.models import DetDataPreprocessor
@@ -12,14 +12,17 @@ class Preprocess(nn.Module):
     normalization, padding.
 
     Args:
-        preprocessor (nn.Module): The detector's ``data_preprocessor``.
+        preprocessor (nn.Module): The detector's ``data_preprocessor``, of
+            a type of mmdet or mmengine.
         channels (int): Of an image.
 
     Raises:
         ValueError: If it is of another type, which may do anything.
     """
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, preprocessor: nn.Module, channels: int) -> None:
+    def __init__(self, preprocessor: Any, channels: int) -> None:
         super().__init__()
         if type(preprocessor) not in (DetDataPreprocessor,
                                       ImgDataPreprocessor):
@@ -54,5 +57,5 @@ class Preprocess(nn.Module):
         if not self.normalize:
             return (round(self.pad_value), )
         value = self.pad_value * self.std + self.mean
-        value = value.flatten().clamp(0, 255).round().int().tolist()
-        return tuple(reversed(value) if self.swap else value)
+        pixels = value.flatten().clamp(0, 255).round().int().tolist()
+        return tuple(reversed(pixels) if self.swap else pixels)

@@ -1,11 +1,12 @@
 """The second stage of Faster R-CNN in a graph: RoIAlign and boxes."""
-from typing import Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 import torch
 from mmcv.ops import RoIAlign
 from mmdet.models import SingleRoIExtractor
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from .boxes import Detections, clip, image_size, mark
@@ -54,7 +55,7 @@ class RoIFeatures(nn.Module):
         ValueError: If the extractor is another than FPN's with RoIAlign.
     """
 
-    def __init__(self, proposals: nn.Module, roi_head: nn.Module) -> None:
+    def __init__(self, proposals: nn.Module, roi_head: Any) -> None:
         super().__init__()
         extractor = roi_head.bbox_roi_extractor
         fine = type(extractor) is SingleRoIExtractor and all(
@@ -95,11 +96,15 @@ class RoIFeatures(nn.Module):
 class RegionBoxes(nn.Module):
     """``BBoxHead.predict_by_feat``.
 
+    Args:
+        roi_head (nn.Module): mmdet's ``StandardRoIHead``.
+        cfg (ConfigDict): Its ``test_cfg``.
+
     Raises:
         ValueError: If the head decodes in another way.
     """
 
-    def __init__(self, roi_head: nn.Module, cfg: dict) -> None:
+    def __init__(self, roi_head: Any, cfg: ConfigDict) -> None:
         super().__init__()
         head = roi_head.bbox_head
         same = all(

@@ -2,7 +2,7 @@
 import inspect
 import io
 import warnings
-from typing import TYPE_CHECKING, Dict, List, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
 import numpy as np
 import torch
@@ -38,10 +38,10 @@ def trace(module: nn.Module, inputs: Dict[str,
         ValueError: If the exporter cannot put the module into a graph.
     """
     import onnx
-    options = dict(opset_version=_TRACE_OPSET)
+    options: Dict[str, Any] = dict(opset_version=_TRACE_OPSET)
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         options['dynamo'] = False
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # torch's annotation knows only of paths
     try:
         with warnings.catch_warnings():
             # The deprecation, and traced sizes that are constants on purpose.

@@ -54,16 +54,16 @@ def use_integers(model: 'onnx.ModelProto', kind: str) -> Sizes:
         name = initializer.name
         scales = numpy_helper.from_array(
             scale.reshape(-1, *[1] * (codes.ndim - 1)), f'{name}_scale')
-        coded = code_nodes(graph, name, codes, kind)
-        nodes += coded.nodes
+        held = code_nodes(graph, name, codes, kind)
+        nodes += held.nodes
         nodes += [
             helper.make_node(
-                'Cast', [coded.name], [f'{name}_float'], to=TensorProto.FLOAT),
+                'Cast', [held.name], [f'{name}_float'], to=TensorProto.FLOAT),
             helper.make_node('Mul', [f'{name}_float', scales.name], [name])
         ]
         graph.initializer.remove(initializer)
         graph.initializer.append(scales)
-        sizes.append(stored(name, codes, coded.bytes, scale))
+        sizes.append(stored(name, codes, held.bytes, scale))
     insert_first(graph, nodes)
     return Sizes(sizes)
 

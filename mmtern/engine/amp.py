@@ -26,7 +26,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
 
 @contextmanager
-def _float32_proposals(model: nn.Module) -> Iterator[None]:
+def _float32_proposals(model: Any) -> Iterator[None]:
     """While entered, a two-stage detector's features and proposals leave
     their networks in float32: mmcv's RoIAlign and NMS know no bfloat16 on a
     CPU, whose 8 bits would also round a box by whole pixels."""

@@ -2,7 +2,7 @@
 their checkpoints, and the place of our configs."""
 from importlib import import_module
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, List
 
 import numpy
 import torch
@@ -84,8 +84,8 @@ def allow_mmengine_types() -> None:
              *(type(numpy.dtype(kind)) for kind in kinds))
     # With their names: onedl-mmengine takes the types alone off torch's list
     # after each of its loads.
-    allowed = [(kind, f'{kind.__module__}.{kind.__qualname__}')
-               for kind in types]
+    allowed: List[Any] = [(kind, f'{kind.__module__}.{kind.__qualname__}')
+                          for kind in types]
     for module in ('numpy.core', 'numpy._core'):
         for name in ('_reconstruct', 'scalar'):
             allowed.append((getattr(multiarray,

@@ -79,7 +79,7 @@ def set_resume(cfg: Config, argument: Optional[str]) -> None:
     """
     if argument is None:
         return
-    checkpoint = argument
+    checkpoint: Optional[str] = argument
     if argument == 'auto':
         checkpoint = latest_whole_checkpoint(cfg.work_dir)
     cfg.resume = checkpoint is not None

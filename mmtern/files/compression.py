@@ -44,7 +44,7 @@ def compress(data: Tensor, encoding: str = 'zstd') -> Tensor:
         return data
     frame = zstandard.ZstdCompressor(
         compression_params=zstandard.ZstdCompressionParameters(
-            write_content_size=1, **_PARAMETERS)).compress(data.numpy())
+            write_content_size=1, **_PARAMETERS)).compress(data.numpy().data)
     useful = len(frame) < len(data) <= MAX_RATIO * len(frame)
     return _tensor(frame) if useful else data
 
@@ -68,7 +68,7 @@ def decompress(data: Tensor, size: int) -> Tensor:
         return data
     if size > MAX_RATIO * len(data):
         raise TernaryFileError(f'{len(data)} bytes cannot hold {size}')
-    frame = data.numpy()
+    frame = data.numpy().data
     try:
         # The frame's own word is what the library allocates.
         declared = zstandard.frame_content_size(frame)

@@ -1,7 +1,7 @@
 """The config inside a file: text of plain literals, run by nobody."""
 import ast
 import math
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence, Tuple
 
 from mmengine.config import Config
 
@@ -78,8 +78,8 @@ def parse_config(text: str) -> Dict[str, Any]:
     try:
         for statement in ast.parse(text).body:
             where = f'line {statement.lineno}'
-            where = _target(statement, where)
-            values[where] = _literal(statement.value, where)
+            where, value = _target(statement, where)
+            values[where] = _literal(value, where)
         # mmengine keeps some names for itself.
         where = 'the whole'
         Config(values)
@@ -105,7 +105,7 @@ def _not_plain(where: str) -> TernaryFileError:
         f'its config is not made of plain literals: {where} holds more')
 
 
-def _target(statement: ast.stmt, where: str) -> str:
+def _target(statement: ast.stmt, where: str) -> Tuple[str, ast.expr]:
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         raise _not_plain(where)
     target = statement.targets[0]
@@ -114,7 +114,7 @@ def _target(statement: ast.stmt, where: str) -> str:
     if not isinstance(target, ast.Name) or target.id in (
             'dict', 'float') or target.id.startswith('_'):
         raise _not_plain(where)
-    return target.id
+    return target.id, statement.value
 
 
 def _literal(node: ast.AST, where: str) -> Any:
@@ -147,7 +147,8 @@ def _literal(node: ast.AST, where: str) -> Any:
     raise _not_plain(where)
 
 
-def _dict(keys: List[Any], nodes: List[ast.AST], where: str) -> Dict[Any, Any]:
+def _dict(keys: List[Any], nodes: Sequence[ast.AST],
+          where: str) -> Dict[Any, Any]:
     if len(set(keys)) != len(keys):
         raise _not_plain(where)
     return {

@@ -44,6 +44,7 @@ class Contents:
 
     def add_ternary(self, entry: StateEntry) -> None:
         """Add a latent weight as codes and scales."""
+        assert entry.layer is not None  # the group of ternary weights
         name, weight, layer = entry.name, entry.tensor, entry.layer
         _check_finite(name, weight)
         filters = layer.filters(weight)

@@ -63,8 +63,10 @@ def _colours(palette: Any, classes: int) -> List[Tuple[int, ...]]:
 
 
 def _is_level(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(
-        value, bool) and 0 <= value <= 255 and value == int(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    number: Any = value  # the type Real promises no comparison with int
+    return bool(0 <= number <= 255 and number == int(number))
 
 
 def _short(value: Any) -> str:

@@ -44,7 +44,12 @@ def load_from_packed(filename: str,
         while '.' in name:
             name = name.rpartition('.')[0]
             modules.add(name)
-    state_dict._metadata = {name: {_ORIGIN: filename} for name in modules}
+    # Where torch keeps the versions of modules.
+    setattr(state_dict, '_metadata',
+            {name: {
+                _ORIGIN: filename
+            }
+             for name in modules})
     meta = _Meta(cfg=packed.config, dataset_meta=packed.dataset_meta)
     meta.origin = filename
     return dict(meta=meta, state_dict=state_dict)

@@ -1,5 +1,5 @@
 """Ternary twins of float layers, and the table that says which is whose."""
-from typing import Any, Callable, Dict, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Type, Union
 
 import torch
 import torch.nn.functional as F
@@ -44,8 +44,8 @@ def register_ternary(*float_types: type) -> Callable[[type], type]:
     """
 
     def register(twin: type) -> type:
-        if not (issubclass(twin, TernaryWeight)
-                and issubclass(twin, nn.Module)):
+        if not (issubclass(twin, nn.Module)
+                and issubclass(twin, TernaryWeight)):
             raise TypeError(
                 'register_ternary decorates a subclass of TernaryWeight and '
                 f'of a float layer, but got {twin.__name__}')
@@ -58,7 +58,14 @@ def register_ternary(*float_types: type) -> Callable[[type], type]:
     return register
 
 
-class TernaryWeight:
+# A mix-in beside a float layer, which alone brings nn.Module at run time.
+if TYPE_CHECKING:
+    _Mixin = nn.Module
+else:
+    _Mixin = object
+
+
+class TernaryWeight(_Mixin):
     """What all ternary layers share: a latent weight seen through a
     :class:`Quantizer`.
 
@@ -84,7 +91,7 @@ class TernaryWeight:
     read_by_parent = False
     transposed_groups = 0
     quantizer: Quantizer
-    weight: nn.Parameter
+    weight: Tensor
     weight_scale: Optional[nn.Parameter]
     training: bool
 
@@ -134,6 +141,7 @@ class TernaryWeight:
         dtype of the latent weight, in the graph where it takes a gradient."""
         weight = self.quantized_weight()
         if isinstance(weight, QuantizedWeight):
+            assert weight.sink is not None  # made for training
             values = weight.values(weight.sink.dtype)
             # The sink is zero and leads to the latent weight.
             weight = values + weight.sink
@@ -154,6 +162,7 @@ class TernaryWeight:
     def reset_weight_scale(self) -> None:
         """Start trained scales from the least squares ones."""
         scale = self.projection.scale('lsq')
+        assert self.weight_scale is not None
         self.weight_scale.copy_(scale.T.expand_as(self.weight_scale))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -189,8 +198,8 @@ class TernaryWeight:
             return
         factor = factor.T.to(scale)
         # A negative factor turns positive weights into negative ones.
-        scale = torch.where(factor < 0, scale.flip(0), scale) * factor.abs()
-        self.weight_scale = nn.Parameter(scale)
+        turned = torch.where(factor < 0, scale.flip(0), scale)
+        self.weight_scale = nn.Parameter(turned * factor.abs())
 
     def train(self, mode: bool = True):
         """Switch the mode; the weight is quantized anew."""

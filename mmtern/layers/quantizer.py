@@ -119,16 +119,17 @@ def project_weight(settings: TernarySettings,
     """
     rows = float_rows(weight)
     if settings.threshold == 'exact':
-        threshold = exact_threshold(rows, settings.min_sparsity)
+        threshold: Union[Tensor, Callable[[Tensor], Tensor]] = exact_threshold(
+            rows, settings.min_sparsity)
     else:
         # A function: ``project`` calls it block by block, so that the weights
         # are read from memory once.
-        threshold = (
+        rule: Callable[[Tensor], Tensor] = (
             mean_threshold if settings.threshold == 'mean' else max_threshold)
+        threshold = rule
         if settings.min_sparsity > 0:
             threshold = torch.maximum(
-                threshold(rows), sparsity_threshold(rows,
-                                                    settings.min_sparsity))
+                rule(rows), sparsity_threshold(rows, settings.min_sparsity))
     codes = empty_as(weight, torch.int8)
     return project(rows, threshold, rows_of(codes)), codes
 
@@ -208,11 +209,12 @@ class Quantizer:
         entry = self._entry_of(weight, training)
         wants_gradient = torch.is_grad_enabled() and weight.requires_grad
         if not training:
-            if entry.values is None:
-                entry.values = self._values_of(entry, weight)
+            values = entry.values
+            if values is None:
+                values = entry.values = self._values_of(entry, weight)
             if not wants_gradient or torch.jit.is_tracing():
-                return entry.values
-            return self._node(entry, weight, beta, lambda: entry.values)
+                return values
+            return self._node(entry, weight, beta, lambda: values)
         soft = self.settings.forward == 'soft'
         if not wants_gradient:
             return self._blend(entry, weight, beta, soft)

@@ -1,4 +1,6 @@
 """Weight-standardized convolutions with ternary filters."""
+from typing import Any, cast
+
 import torch
 from mmcv.cnn.bricks import ConvAWS2d, ConvWS2d
 from torch import Tensor, nn
@@ -35,6 +37,7 @@ class TernConvWS2d(Standardized, ConvWS2d):
     """Convolution with weight standardization (arXiv 1903.10520): filters of
     mean 0 and variance 1 become ternary."""
     plain_type = nn.Conv2d
+    eps: float
 
     def standardize(self, weight: Tensor) -> Tensor:
         axes = (1, 2, 3)
@@ -49,7 +52,7 @@ class TernConvAWS2d(Standardized, ConvAWS2d):
     plain_type = nn.Conv2d
 
     def standardize(self, weight: Tensor) -> Tensor:
-        return self._get_weight(weight)
+        return cast(Any, self)._get_weight(weight)
 
 
 def _is_ternary(weight: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """Transposed convolutions with ternary filters."""
-from typing import List, Optional
+from typing import Any, List, Optional
 
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -22,12 +22,13 @@ class TernConvTranspose2d(TernaryWeight, nn.ConvTranspose2d):
             of :class:`TernaryWeight`.
     """
 
+    # A property in place of a value, which nothing sets.
     @property
-    def transposed_groups(self) -> int:
+    def transposed_groups(self) -> int:  # type: ignore[override]
         return self.groups
 
     def forward(self,
                 x: Tensor,
                 output_size: Optional[List[int]] = None) -> Tensor:
-        layer = StandIn(self, weight=self.ternary_weight)
+        layer: Any = StandIn(self, weight=self.ternary_weight)
         return nn.ConvTranspose2d.forward(layer, x, output_size)

@@ -10,14 +10,14 @@ memory. The forward does not read it; the backward returns the weight's
 gradient for it.
 """
 import threading
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Pair = Tuple[int, int]
+Pair = Tuple[int, ...]
 
 # Most weights of a linear layer that are floats at once. The first one of a
 # two-stage detector's head has 13 million of them, three times what any
@@ -137,7 +137,7 @@ class _QuantizedLinear(torch.autograd.Function):
     def forward(ctx, x: Tensor, sink: Tensor, bias: Optional[Tensor],
                 weight: QuantizedWeight) -> Tensor:
         parts = weight.parts()
-        biases = [None] * len(parts)
+        biases: Sequence[Optional[Tensor]] = [None] * len(parts)
         if bias is not None:
             biases = bias.chunk(len(parts))
         outs = [

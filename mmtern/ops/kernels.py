@@ -98,7 +98,7 @@ def project_rows(weight: Tensor, threshold: Optional[Tensor], of_mean: float,
     rows, d = weight.shape
     fields = weight.new_empty(4, rows, 1)
     has_threshold = threshold is not None
-    if has_threshold:
+    if threshold is not None:
         fields[0] = threshold
     with _on(weight):
         _project[(rows, )](

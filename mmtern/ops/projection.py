@@ -105,9 +105,10 @@ def _around_cut(magnitude: Tensor, dropped: int) -> Tuple[Tensor, Tensor]:
         array = magnitude.detach().numpy()
     except (TypeError, RuntimeError):
         # Another device, or a stand-in of torch.func or torch.export.
-        return tuple(
+        largest, following = (
             magnitude.kthvalue(k, dim=1, keepdim=True).values
             for k in (dropped, dropped + 1))
+        return largest, following
     # Selects with vector instructions, in a seventh of kthvalue's time.
     parted = torch.from_numpy(np.partition(array, dropped, axis=1))
     return (parted[:, :dropped].amax(1, keepdim=True),
@@ -148,7 +149,7 @@ class Projection(NamedTuple):
         norm: ``||w||``.
     """
     threshold: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count
     inner: Tensor
     norm: Tensor
 
@@ -207,21 +208,23 @@ def project(weight: Tensor,
         return Projection(*kernels.project_rows(
             weight, None if of_mean else threshold, MEAN_FACTOR, codes))
     count, inner, norm = (weight.new_empty(len(weight), 1) for _ in range(3))
-    rule = threshold if callable(threshold) else None
-    if rule is not None:
-        threshold = torch.empty_like(norm)
+    rule, cuts = None, torch.empty_like(norm)
+    if isinstance(threshold, Tensor):
+        cuts = threshold
+    else:
+        rule = threshold
     for block in row_blocks(weight):
         rows = weight[block]
         if rule is not None:
-            threshold[block] = rule(rows)
-        signs = ternary_codes(rows, threshold[block])
+            cuts[block] = rule(rows)
+        signs = ternary_codes(rows, cuts[block])
         # ||t||^2; the vectorized norm is faster than counting.
         count[block] = torch.linalg.vector_norm(signs, dim=1, keepdim=True)
         norm[block] = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         if codes is not None:
             codes[block] = signs
         inner[block] = signs.mul_(rows).sum(1, keepdim=True)
-    return Projection(threshold, count.square_().round_(), inner, norm)
+    return Projection(cuts, count.square_().round_(), inner, norm)
 
 
 def keep_ternary_scale(weight: Tensor, scale: Tensor) -> Tensor:

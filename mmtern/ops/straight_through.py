@@ -130,9 +130,10 @@ def rescale_gradient_(grad: Tensor,
                               normalize)
         return
     for block in row_blocks(weight):
-        grad[block].mul_(
-            rescale_factor(weight[block], threshold[block], temperature, floor,
-                           normalize))
+        factor = rescale_factor(weight[block], threshold[block], temperature,
+                                floor, normalize)
+        if factor is not None:
+            grad[block].mul_(factor)
 
 
 def soft_ternary(weight: Tensor, threshold: Tensor, scale: Tensor,

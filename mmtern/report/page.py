@@ -95,7 +95,7 @@ def _check_kind(run: WorkDir, twin: Optional[WorkDir]) -> None:
         raise ValueError(f'{run.path!r} is a float run: name the ternary one '
                          'first, and give this one with --float')
     other = provenance.of_config((twin and twin.config) or {})
-    if other is not None and other.ternary:
+    if twin is not None and other is not None and other.ternary:
         raise ValueError(f'--float takes the float twin, but {twin.path!r} is '
                          'a ternary run')
 

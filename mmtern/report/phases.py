@@ -64,7 +64,8 @@ def find_phases(run: WorkDir, meta: dict) -> Phases:
         return Phases([], length, False, 'There was no approach phase: the '
                       'weights were ternary from the first iteration.')
     total = _iterations(config, length)
-    words, iterations = [], []
+    words: List[str] = []
+    iterations: List[Optional[int]] = []
     for one in begins:
         # A share of the run, or a count of epochs or iterations.
         share = isinstance(one, float) and one < 1
@@ -76,7 +77,8 @@ def find_phases(run: WorkDir, meta: dict) -> Phases:
     if None in iterations:
         return Phases([], None, True, f'{sentence} The switch is not '
                       'drawn: no checkpoint tells the iterations an epoch.')
-    return Phases(sorted(iterations), length, True, sentence)
+    known = sorted(one for one in iterations if one is not None)
+    return Phases(known, length, True, sentence)
 
 
 def _iterations(config: dict, length: Optional[int]) -> Optional[int]:

@@ -97,8 +97,9 @@ def precision_curves(run: WorkDir,
         before = start_epochs(source)
         _, steps, values = source.average_precision()
         steps = [before + step for step in steps]
-        if name == 'float' and before:
-            earlier = _run_of(source.start_checkpoint)
+        start = source.start_checkpoint
+        if name == 'float' and before and start is not None:
+            earlier = _run_of(start)
             if earlier is not None:
                 _, old_steps, old_values = earlier.average_precision()
                 steps, values = old_steps + steps, old_values + values
@@ -220,9 +221,9 @@ def size_section(sizes: List[Size], tested: Tested) -> Section:
     for size in sizes:
         kind = 'ternary' if size.ternary else 'float'
         found = tested.of(kind)
-        timed = found and not size.name.endswith(('.onnx', '.pth'))
+        timed = not size.name.endswith(('.onnx', '.pth'))
         rows.append((size, f'{sizes[0].size / size.size:.1f}×',
-                     f'{found.milliseconds:.0f}' if timed else '–'))
+                     f'{found.milliseconds:.0f}' if found and timed else '–'))
     section.data['sizes'] = rows
     return section
 

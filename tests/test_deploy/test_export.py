@@ -149,7 +149,7 @@ def test_two_scales_a_channel_stay_float_and_are_told(tmp_path):
             if name.endswith('weight_scale'):
                 parameter[1] *= 0.5
     path = str(tmp_path / 'a.onnx')
-    table = save_onnx(model, cfg, path, META)
+    table = save_onnx(model, cfg, path, META, raw=True)
     assert 'stay float' in ' '.join(table.remarks())
     assert_same(model, OnnxDetector(path, cfg.model), batch((96, 128)))
 

@@ -16,7 +16,7 @@ def run(tmp_path):
     copy = tmp_path / 'copy'
     shutil.copytree(ROOT / 'tools', copy / 'tools')
     (copy / 'mmtern').mkdir()
-    for name in ('setup.py', 'mmtern/version.py'):
+    for name in ('setup.py', 'pyproject.toml', 'mmtern/version.py'):
         shutil.copy(ROOT / name, copy / name)
 
     def call(*arguments, script='setup_env.sh', **environment):

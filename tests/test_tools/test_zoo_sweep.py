@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,11 @@ SWEEP = REPOSITORY / 'tools' / 'zoo_sweep.py'
 
 
 def call(*args):
+    # A config imports what lies beside the tests.
+    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
     return subprocess.run([sys.executable, str(SWEEP), *args],
                           capture_output=True,
+                          env=environment,
                           text=True)
 
 

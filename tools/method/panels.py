@@ -9,8 +9,8 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from mmtern.engine.hooks.schedule import to_iterations, train_progress
-from mmtern.ops import (cosine_distance, exact_threshold, mean_threshold,
-                        project, rescale_factor, ternary_codes)
+from mmtern.ops import (exact_threshold, mean_threshold, project,
+                        rescale_factor, ternary_codes)
 
 CONFIG = 'configs/tern_retinanet_r18-lite_shapes.py'
 INK, MUTED, GRID = '#1f2933', '#6b7785', '#e6eaef'
@@ -80,25 +80,22 @@ def draw_search(axis: Axes, row: Tensor) -> None:
     axis.set_title(r'Direction: $\cos(w, t)$ by $k$')
 
 
-def approach(rows: Tensor, steps: int = 30) -> Tensor:
-    """Turn filters by the regularizer alone."""
-    weight = rows.clone().requires_grad_()
-    optimizer = torch.optim.Adam([weight], lr=0.01)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        held = weight.detach()
-        cosine_distance(weight, project(held, mean_threshold(held))).backward()
-        optimizer.step()
-    return weight.detach()
+def approach(rows: Tensor, beta: float) -> Tensor:
+    """What a layer computes with in the approach phase: ``w + beta (a t -
+    w)``."""
+    threshold = mean_threshold(rows)
+    ternary = ternary_codes(rows, threshold) * project(rows,
+                                                       threshold).scale('norm')
+    return torch.lerp(rows, ternary, beta)
 
 
 def draw_approach(axis: Axes) -> None:
-    """Weights over their scale, before and after an approach phase."""
+    """Weights over their scale, as a layer sees them before the approach
+    phase and late in it."""
     rows = torch.randn(64, 288, generator=torch.Generator().manual_seed(0))
-    for x, weight, color, ink, name in ((0.0, rows, '#b4c2d1', FLOAT,
-                                         'before'),
-                                        (1.0, approach(rows), APPROACH,
-                                         DARK_APPROACH, 'after')):
+    for x, beta, color, ink in ((0.0, 0.0, '#b4c2d1', FLOAT),
+                                (1.0, 0.75, APPROACH, DARK_APPROACH)):
+        weight = approach(rows, beta)
         projection = project(weight, mean_threshold(weight))
         cosine = float(projection.cosine().mean())
         axis.hist(
@@ -111,7 +108,7 @@ def draw_approach(axis: Axes) -> None:
         axis.text(
             x,
             0.98,
-            f'{name}\n' + rf'$\cos = {cosine:.2f}$',
+            rf'$\beta = {beta:g}$' + '\n' + rf'$\cos = {cosine:.2f}$',
             transform=axis.transAxes,
             ha='right' if x else 'left',
             va='top',
@@ -120,8 +117,8 @@ def draw_approach(axis: Axes) -> None:
     axis.set_xticks([-1, 0, 1], ['$-a$', '0', '$a$'])
     axis.set_yticks([])
     axis.spines['left'].set_visible(False)
-    axis.set_xlabel('weights of 64 filters')
-    axis.set_title('Approach phase: weights gather')
+    axis.set_xlabel('what 64 filters compute with')
+    axis.set_title(r'Approach phase: $w + \beta (a\,t - w)$')
 
 
 def draw_gradient(axis: Axes) -> None:
@@ -185,7 +182,7 @@ def draw_schedule(axis: Axes) -> None:
     axis.text(
         switch - .15,
         .4,
-        r'$\lambda$',
+        r'$\beta, \lambda$',
         ha='right',
         color=DARK_APPROACH,
         size=12)

@@ -1,5 +1,5 @@
 """The regularizer's way into the detector's loss."""
-from typing import Dict, Iterable, Optional, Union
+from typing import Any, Dict, Iterable, List, Optional, Union
 
 import torch
 from mmengine.hooks import Hook
@@ -73,7 +73,7 @@ class TernaryRegularizerHook(Hook):
                              f'{loss_weight!r}')
         alike = type(begin) is type(end)
         if not (is_moment(begin) and (end is None or is_moment(end))
-                and not (alike and begin >= end)):
+                and not (end is not None and alike and begin >= end)):
             raise ValueError(
                 'begin and end must be whole numbers >= 0 or shares of the '
                 'run between 0.0 and 1.0, begin before end, but got '
@@ -87,7 +87,7 @@ class TernaryRegularizerHook(Hook):
         self._runner: Optional[Runner] = None
         self._layers: Dict[str, TernaryWeight] = {}
         self._loss: Optional[torch.Tensor] = None
-        self._handles = []
+        self._handles: List[Any] = []
 
     def before_train(self, runner: Runner) -> None:
         check_alone(runner, self)

@@ -161,7 +161,7 @@ class TernaryScheduleHook(Hook):
             return 1.0
         return iteration / begin if self.approach == 'proximal' else 0.0
 
-    def _begin_of(self, name: str) -> int:
+    def _begin_of(self, name: str) -> Union[int, float]:
         if not isinstance(self.begin, dict):
             return self.begin
         prefixes = [p for p in self.begin if _is_under(name, p)]

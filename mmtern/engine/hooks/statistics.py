@@ -106,7 +106,8 @@ class TernaryStatisticsHook(Hook):
         forgets the gradients."""
         before = self._last_codes
         self._remember()
-        parts = defaultdict(lambda: defaultdict(float))
+        parts: Dict[str, Dict[str,
+                              Any]] = defaultdict(lambda: defaultdict(float))
         for name, layer in self._layers.items():
             projection = layer.projection
             codes, last = self._last_codes[name], before[name]

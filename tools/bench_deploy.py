@@ -1,0 +1,228 @@
+"""Measure what an exported detector weighs and how fast it runs, against its
+float twin in the same onnxruntime.
+
+Weights are random: they do not change sizes and speeds. All files of a case
+run in turn, so that other work on the machine meets all alike; ratios are of
+neighbours.
+"""
+import argparse
+import io
+import json
+import os.path as osp
+import tempfile
+import time
+from typing import Any, Dict, List
+
+import matplotlib
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+import mmtern
+from mmtern.deploy import check_onnx_packages, save_onnx
+from mmtern.deploy.trace import Session
+from mmtern.engine.cli import fail
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt  # noqa: E402
+
+RESULTS = osp.join(osp.dirname(osp.abspath(__file__)), 'results', 'deploy')
+# Name, config, height and width in pixels.
+CASES = [
+    ('RetinaNet-R18 lite', 'configs/retinanet_r18-lite_bccd.py', 240, 320),
+    ('Faster R-CNN-R18 lite', 'configs/faster_rcnn_r18-lite_bccd.py', 240,
+     320),
+    ('RetinaNet-R50', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 320,
+     320),
+    ('Faster R-CNN-R50', 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+     320, 320),
+    ('YOLOX-tiny', 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py', 416, 416),
+]
+# Name, whether ternary, and how it is written.
+FILES = [
+    ('float', False, dict(weights='float')),
+    ('8-bit weights and activations', False,
+     dict(weights='int8', activations='int8')),
+    ('mmtern, float activations', True, dict(weights='int2')),
+    ('mmtern, 8-bit activations', True,
+     dict(weights='int2', activations='int8')),
+]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--cases', nargs='+', help='names that hold one of these')
+    parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--out', default=RESULTS, help='without ending')
+    args = parser.parse_args()
+    if args.rounds < 3:
+        fail(f'--rounds must be at least 3, but got {args.rounds}')
+    return args
+
+
+def model_of(config: str, ternary: bool) -> Any:
+    """A detector with random weights, and its config."""
+    if config.startswith('mmdet::'):
+        cfg = get_config(config)
+    else:
+        cfg = Config.fromfile(config)
+    cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+    if ternary:
+        mmtern.convert(model)
+    return model.eval(), cfg
+
+
+def pictures(count: int, height: int, width: int) -> List[torch.Tensor]:
+    """Made-up images, patches with noise."""
+    generator = torch.Generator().manual_seed(2)
+    coarse = torch.rand(count, 3, 6, 6, generator=generator)
+    images = torch.nn.functional.interpolate(coarse, (height, width)) * 200
+    images += torch.rand(images.shape, generator=generator) * 55
+    return list(images.to(torch.uint8))
+
+
+def measure(name: str, config: str, height: int, width: int, rounds: int,
+            threads: int) -> List[Dict[str, Any]]:
+    """A line for each file of a case."""
+    images = pictures(4, height, width)
+    jpeg = io.BytesIO()
+    Image.fromarray(images[0].permute(1, 2, 0).numpy()).save(jpeg, 'JPEG')
+    sessions, lines = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for file, ternary, options in FILES:
+            model, cfg = model_of(config, ternary)
+            count = getattr(model, 'roi_head', model).bbox_head.num_classes
+            path = osp.join(folder, 'a.onnx')
+            save_onnx(
+                model,
+                cfg,
+                path,
+                dict(classes=[str(i) for i in range(count)]),
+                images=images,
+                force=True,
+                **options)
+            sessions.append(Session(path, threads))
+            lines.append(
+                dict(
+                    case=name,
+                    file=file,
+                    size=[height, width],
+                    threads=threads,
+                    bytes=osp.getsize(path)))
+    graph = np.zeros((len(sessions), rounds))
+    program = np.zeros((len(sessions), rounds))
+    image = dict(image=images[0][None].numpy())
+    for turn in range(-2, rounds):
+        for index, session in enumerate(sessions):
+            started = time.perf_counter()
+            session.run(image)
+            middle = time.perf_counter()
+            pixels = np.asarray(Image.open(jpeg))
+            session.run(
+                dict(
+                    image=np.ascontiguousarray(
+                        pixels.transpose(2, 0, 1)[None])))
+            if turn >= 0:
+                graph[index, turn] = middle - started
+                program[index, turn] = time.perf_counter() - middle
+    for index, line in enumerate(lines):
+        ratios = graph[0] / graph[index]
+        line.update(
+            milliseconds=round(1e3 * float(np.median(graph[index])), 2),
+            speed=[
+                round(float(q), 3)
+                for q in np.quantile(ratios, (0.25, 0.5, 0.75))
+            ],
+            program=round(float(np.median(program[0] / program[index])), 3))
+    return lines
+
+
+def table_of(lines: List[Dict[str, Any]]) -> List[List[str]]:
+    """Cells of the table, a row a line."""
+    rows, first = [], {}
+    for line in lines:
+        first.setdefault((line['case'], line['threads']), line['bytes'])
+        low, middle, high = line['speed']
+        smaller = first[line['case'], line['threads']] / line['bytes']
+        rows.append([
+            f'{line["case"]}, {line["size"][0]} x {line["size"][1]}',
+            line['file'], f'{line["bytes"]:,}', f'{smaller:.1f}x',
+            f'{middle:.2f}x ({low:.2f}-{high:.2f})', f'{line["program"]:.2f}x'
+        ])
+    return rows
+
+
+HEAD = ('detector', 'file', 'bytes', 'smaller', 'speed (quartiles)',
+        'from JPEG to boxes')
+
+
+def write(lines: List[Dict[str, Any]], out: str) -> None:
+    """Table in Markdown and plot of the lines."""
+    with open(f'{out}.md', 'w', encoding='utf-8') as file:
+        file.write(f'| {" | ".join(HEAD)} |\n|{"---|" * len(HEAD)}\n')
+        for row in table_of(lines):
+            file.write(f'| {" | ".join(row)} |\n')
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for (name, *_), marker in zip(FILES, 'os^D'):
+        own = [line for line in lines if line['file'] == name]
+        axes.scatter([line['bytes'] / 1e6 for line in own],
+                     [line['milliseconds'] for line in own],
+                     marker=marker,
+                     label=name)
+    axes.set(
+        xscale='log',
+        yscale='log',
+        xlabel='file, MB',
+        ylabel='one image, ms, boxes included')
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(f'{out}.png', dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        check_onnx_packages()
+    except ImportError as error:
+        fail(str(error))
+    init_default_scope('mmdet')
+    MMLogger.get_instance('bench', log_level='ERROR')
+    torch.set_num_threads(args.threads)
+    cases = [
+        case for case in CASES
+        if not args.cases or any(part.lower() in case[0].lower()
+                                 for part in args.cases)
+    ]
+    if not cases:
+        fail(f'--cases {args.cases} holds no part of '
+             f'{", ".join(case[0] for case in CASES)}')
+    lines: List[Dict[str, Any]] = []
+    for case in cases:
+        lines += measure(*case, args.rounds, args.threads)
+        with open(f'{args.out}.jsonl', 'w', encoding='utf-8') as file:
+            file.writelines(json.dumps(line) + '\n' for line in lines)
+        write(lines, args.out)
+    table = Table(*HEAD)
+    for row in table_of(lines):
+        table.add_row(*row)
+    Console(width=130).print(table)
+
+
+if __name__ == '__main__':
+    main()
