@@ -36,9 +36,10 @@ def markdown(records: List[Dict[str, Any]], versions: str) -> str:
         f'{_reach(ok, "share_all")}; the default leaves large classifiers '
         'and offsets in full precision. Idle: ternary layers that '
         'prediction does not use (auxiliary heads, teachers).', '',
-        'In each row what the ternary detector puts out, losses and '
-        "predictions, equals bit by bit what mmdet's own layers put out that "
-        'hold the ternary weights as their parameters.', '',
+        'In each row what the ternary detector puts out, predictions and, '
+        'where its kind computes them in eval, losses, equals bit by bit what '
+        'plain layers of mmdet and torch put out that hold the ternary '
+        'weights as their parameters.', '',
         '| Config | Ternary layers | Share of weights ternary | With stem, '
         'predictions, depthwise | Idle | Left in full precision |',
         '|---|---|---|---|---|---|'
