@@ -35,21 +35,19 @@ def markdown(records: List[Dict[str, Any]], versions: str) -> str:
         f'ternary in {_reach(ok, "share")} of the configs, with them in '
         f'{_reach(ok, "share_all")}; the default leaves large classifiers '
         'and offsets in full precision. Idle: ternary layers that '
-        'prediction does not use (auxiliary heads, teachers). Compared: '
-        'what the ternary detector puts out equals, bit by bit, what '
-        "mmdet's own layers put out that hold the ternary weights as their "
-        'parameters. Rows without it were trained and run by an earlier '
-        'sweep, before attention, linear, deformable, transposed and '
-        'standardized layers were ternary, and only counted since.', '',
+        'prediction does not use (auxiliary heads, teachers).', '',
+        'In each row what the ternary detector puts out, predictions and, '
+        'where its kind computes them in eval, losses, equals bit by bit what '
+        'plain layers of mmdet and torch put out that hold the ternary '
+        'weights as their parameters.', '',
         '| Config | Ternary layers | Share of weights ternary | With stem, '
-        'predictions, depthwise | Idle | Compared | Left in full precision |',
-        '|---|---|---|---|---|---|---|'
+        'predictions, depthwise | Idle | Left in full precision |',
+        '|---|---|---|---|---|---|'
     ]
     for record in ok:
         lines.append(f'| {record["config"]} | {record["layers"]} | '
                      f'{record["share"]:.1%} | {record["share_all"]:.1%} | '
                      f'{record["idle"]} | '
-                     f'{"yes" if record.get("compared") else ""} | '
                      f'{_left(record)} |')
     lines += _failures('Failed', failed)
     lines += _failures('Not counted: the float model does not run', floats)
