@@ -23,8 +23,6 @@ from mmtern.files.trained import build_trained
 PACKED_ONLY = ('encoding', 'dtype', 'predictions')
 ONNX_ONLY = ('weights', 'activations', 'input_size', 'keep', 'raw')
 CALIBRATION_ONLY = ('calibrate', 'images')
-# Training images that 8-bit activations are measured on.
-CALIBRATE = 32
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -134,6 +132,7 @@ def export(args: argparse.Namespace) -> None:
         # The extra's packages are needed for this format only.
         from mmtern.deploy import (calibration_images, check_onnx_packages,
                                    save_onnx)
+        from mmtern.deploy.calibration import COUNT
         check_onnx_packages()
         save = save_onnx
     import_quietly('mmdet.datasets', 'mmdet.evaluation')
@@ -147,7 +146,7 @@ def export(args: argparse.Namespace) -> None:
         model, meta = build_trained(cfg, args.checkpoint)
     if options.get('activations') == 'int8':
         options['images'] = list(
-            calibration_images(cfg, args.calibrate or CALIBRATE, args.images))
+            calibration_images(cfg, args.calibrate or COUNT, args.images))
         options['progress'] = partial(track, description='calibrating')
     sizes = save(model, cfg, args.out, meta, force=args.force, **options)
     console = Console(highlight=False)

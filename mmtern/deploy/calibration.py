@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .metadata import test_pipeline
 
-# 32 images give the AP of 128, see docs/deployment.md.
+# Enough for min-max ranges in the detectors tried; --calibrate takes more.
 COUNT = 32
 _ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
