@@ -53,7 +53,8 @@ class TernaryRegularizerHook(Hook):
             raise ValueError('loss_weight must be a number >= 0, but got '
                              f'{loss_weight!r}')
         if not (is_count(begin) and
-                (end is None or is_count(end) and end > begin)):
+                (end is None or isinstance(end, float) or is_count(end)
+                 and end > begin)):
             raise ValueError(
                 'begin and end must be whole numbers with 0 <= begin < end, '
                 f'but got begin={begin!r}, end={end!r}')

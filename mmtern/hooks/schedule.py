@@ -42,6 +42,8 @@ def train_progress(runner: Runner, begin: int) -> float:
 
 def to_iterations(runner: Runner, count: int, by_epoch: bool) -> int:
     """Epochs or iterations as iterations of this run."""
+    if isinstance(count, float) and 0 < count < 1:
+        return round(count * runner.max_iters)
     return count * len(runner.train_dataloader) if by_epoch else count
 
 
@@ -68,12 +70,16 @@ class TernaryScheduleHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self,
-                 begin: Union[int, Dict[str, int]] = 0,
+                 begin: Union[int, float, Dict[str, int]] = 0.5,
+                 approach: str = 'proximal',
                  temperature: Sequence[float] = (0.0, 4.0),
-                 by_epoch: bool = True) -> None:
+                 by_epoch: bool = True,
+                 power: float = 1.0) -> None:
         starts = begin.values() if isinstance(begin, dict) else [begin]
+        self.approach, self.power = approach, power
         for start in starts:
-            if not is_count(start):
+            if not is_count(start) and not (isinstance(start, float)
+                                            and 0 < start < 1):
                 raise ValueError(
                     f'begin must be a whole number >= 0, or a dict of them, '
                     f'but got {begin!r}')
@@ -124,6 +130,10 @@ class TernaryScheduleHook(Hook):
             begin = self._begins[name]
             ternarizer = layer.ternarizer
             ternarizer.active = runner.iter >= begin
+            ternarizer.share = 1.0
+            if runner.iter < begin and self.approach == 'proximal':
+                ternarizer.active = runner.iter > 0
+                ternarizer.share = (runner.iter / begin)**self.power
             progress = train_progress(runner, begin)
             ternarizer.temperature = low + (high - low) * progress
             if runner.iter == begin and layer.weight_scale is not None:

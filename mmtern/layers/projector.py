@@ -41,6 +41,7 @@ class Projector:
     def __init__(self, settings: TernarySettings) -> None:
         self.settings = settings
         self.active = True
+        self.share = 1.0
         self.temperature = 0.0
         self.joint: Optional['JointWeights'] = None
         self.reset()
@@ -62,6 +63,7 @@ class Projector:
         return dict(
             settings=self.settings,
             active=self.active,
+            share=self.share,
             temperature=self.temperature)
 
     def __setstate__(self, state: dict) -> None:

@@ -32,6 +32,9 @@ class Ternarizer(Projector):
         """
         if not self.active:
             return weight
+        if training and self.share < 1:
+            values = self._compact_of(weight).values(weight.dtype)
+            return weight + (values - weight.detach()).mul_(self.share)
         kept = self.kept_of(weight, training)
         if weight_scale is not None:
             values = learned_scale(weight, weight_scale.float(),
@@ -64,7 +67,7 @@ class Ternarizer(Projector):
             phase, without gradient, with a soft forward or trained scales,
             and where weights are ternarized together.
         """
-        if (not training or self._is_joint(weight, training) or not self.active
+        if (not training or self.share < 1 or self._is_joint(weight, training) or not self.active
                 or self.settings.learns_scale or self._is_soft(training)
                 or not (torch.is_grad_enabled() and weight.requires_grad)):
             return None
