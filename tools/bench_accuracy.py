@@ -14,13 +14,12 @@ from dataclasses import asdict
 from operator import itemgetter
 
 from accuracy.methods import ABLATIONS, MAIN_METHODS, METHODS, ablation
-from accuracy.plan import (BUDGETS, DETECTORS, SCOPES, SUITES, ZEROS_PER, Run,
-                           plan)
+from accuracy.plan import (BUDGET_NAMES, DETECTORS, OPTIMIZERS, SCOPES, SUITES,
+                           ZEROS_PER, Run, plan)
 from accuracy.plot import draw
 from accuracy.results import (append_line, gain_over, is_finished, read_lines,
                               run_of)
 from accuracy.summary import markdown_table
-
 from mmtern.checks import check_sparsity
 from mmtern.launch import fail
 
@@ -42,7 +41,10 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--suite', choices=SUITES, default='bccd-lite')
     parser.add_argument(
-        '--detectors', nargs='+', choices=DETECTORS, default=list(DETECTORS))
+        '--detectors',
+        nargs='+',
+        choices=DETECTORS,
+        help='default: all of the suite')
     parser.add_argument(
         '--methods', nargs='*', choices=METHODS, default=list(MAIN_METHODS))
     parser.add_argument(
@@ -54,7 +56,7 @@ def parse_args() -> argparse.Namespace:
         help='changes to mmtern, several in one run joined by "+", of '
         f'{", ".join(ABLATIONS)}')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--budget', choices=BUDGETS, default='short')
+    parser.add_argument('--budget', choices=BUDGET_NAMES, default='short')
     parser.add_argument('--scope', choices=SCOPES, default='all')
     parser.add_argument(
         '--min-sparsity', type=float, default=0.0, help='share of zeros')
@@ -64,7 +66,11 @@ def parse_args() -> argparse.Namespace:
         default='filter',
         help='what must hold that share')
     parser.add_argument(
-        '--lr', type=float, default=1e-3, help='of the extra epochs')
+        '--optimizer',
+        choices=OPTIMIZERS,
+        help="of the extra epochs; default: the suite's")
+    parser.add_argument(
+        '--lr', type=float, help="of the extra epochs; default: the suite's")
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -129,7 +135,15 @@ def main() -> None:
         check_sparsity('--min-sparsity', args.min_sparsity)
     except ValueError as error:
         fail(str(error))
-    if not args.lr > 0:
+    suite = SUITES[args.suite]
+    for detector in args.detectors or []:
+        if detector not in suite.detectors:
+            fail(f'--suite {args.suite} has no {detector!r}, only '
+                 f'{", ".join(suite.detectors)}')
+    if args.budget not in suite.budgets:
+        fail(f'--suite {args.suite} has no budget {args.budget!r}, only '
+             f'{", ".join(suite.budgets)}')
+    if args.lr is not None and not args.lr > 0:
         fail(f'--lr must be above 0, got {args.lr}')
     base = Run(
         args.suite,
@@ -138,10 +152,11 @@ def main() -> None:
         min_sparsity=args.min_sparsity,
         zeros_per=args.zeros_per,
         amp=args.amp,
-        lr=args.lr)
+        lr=args.lr or suite.lr,
+        optimizer=args.optimizer or suite.optimizer)
     runs = [
-        run for run in plan(base, args.detectors, args.methods, args.ablations,
-                            args.seeds)
+        run for run in plan(base, args.detectors or suite.detectors,
+                            args.methods, args.ablations, args.seeds)
         if not is_finished(run, read_lines(path))
     ]
     context = multiprocessing.get_context('spawn')

@@ -34,15 +34,15 @@ MAIN_METHODS = {
     'twn':
     Method(
         dict(threshold='mean', scale='lsq', floor=1.0),
-        dict(temperature=(0.0, 0.0))),
+        dict(begin=0, temperature=(0.0, 0.0))),
     'ttq':
     Method(
         dict(threshold='max', scale='ttq', floor=1.0),
-        dict(temperature=(0.0, 0.0))),
+        dict(begin=0, temperature=(0.0, 0.0))),
     'soft':
     Method(
         dict(threshold='mean', scale='lsq', forward='soft'),
-        dict(temperature=(1.0, 20.0))),
+        dict(begin=0, temperature=(1.0, 20.0))),
     'mmtern':
     Method({}, {}),
 }
@@ -62,6 +62,22 @@ METHODS = {**MAIN_METHODS, **CONTROLS}
 
 # One change to mmtern each.
 ABLATIONS = {
+    'no-approach':
+    Method({}, dict(begin=0)),
+    'approach-square':
+    Method({}, dict(power=2.0)),
+    'approach-root':
+    Method({}, dict(power=0.5)),
+    'begin0.35':
+    Method({}, dict(begin=0.35)),
+    'begin0.65':
+    Method({}, dict(begin=0.65)),
+    'pull1e-5':
+    Method({}, {}, dict(loss_weight=1e-5, end=0.5)),
+    'pull1e-4':
+    Method({}, {}, dict(loss_weight=1e-4, end=0.5)),
+    'pull1e-3':
+    Method({}, {}, dict(loss_weight=1e-3, end=0.5)),
     'plain-ste':
     Method({}, dict(temperature=(0.0, 0.0))),
     'constant-T4':

@@ -1,6 +1,6 @@
 """What the accuracy benchmark runs: suites, budgets, one run for each line."""
-from dataclasses import dataclass, replace
-from typing import Any, Dict, List
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Sequence
 
 from .methods import METHODS, Method, ablation
 
@@ -12,34 +12,85 @@ SCOPES: Dict[str, dict] = {'all': {}, 'backbone': dict(include=[r'^backbone'])}
 
 
 @dataclass(frozen=True)
-class Suite:
-    """One data set at one size.
-
-    Attributes:
-        config (str): Float config, with a slot for the detector.
-        options (dict): Config overrides of every run.
-    """
-    config: str
-    options: Dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Budget:
     """Epochs of the shared float model and of what every method adds."""
     float_epochs: int
     extra_epochs: int
 
 
-DETECTORS = {'retinanet': 'RetinaNet', 'faster_rcnn': 'FasterRCNN'}
+BUDGETS = {
+    'short': Budget(8, 8),
+    # What the shipped configs train.
+    'recipe': Budget(24, 12),
+    'real': Budget(24, 36),
+    'smoke': Budget(1, 1),
+}
+
+# From a detector that is trained already: no shared float epochs.
+TRAINED_BUDGETS = {
+    'short': Budget(0, 4),
+    'medium': Budget(0, 12),
+    'long': Budget(0, 36),
+    'smoke': Budget(0, 1),
+}
+
+BUDGET_NAMES = list(dict.fromkeys([*BUDGETS, *TRAINED_BUDGETS]))
+
+DETECTORS = {
+    'retinanet': 'RetinaNet',
+    'faster_rcnn': 'FasterRCNN',
+    'yolox': 'YOLOX'
+}
+R_CNN_AND_RETINANET = ('retinanet', 'faster_rcnn')
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One data set at one size.
+
+    Attributes:
+        config (str): Float config, with a slot for the detector. Without
+            shared float epochs, its ``load_from`` is where all begin.
+        options (dict): Config overrides of every run.
+        detectors (Sequence[str]): Keys of ``DETECTORS``.
+        budgets (dict): Epochs by the budget's name.
+        optimizer (str): Key of ``OPTIMIZERS`` that runs have by default.
+        lr (float): Learning rate that extra epochs have by default.
+        warm_up (int): Iterations over which that rate grows at first.
+    """
+    config: str
+    options: Dict[str, Any] = field(default_factory=dict)
+    detectors: Sequence[str] = R_CNN_AND_RETINANET
+    budgets: Dict[str, Budget] = field(default_factory=lambda: BUDGETS)
+    optimizer: str = 'adamw'
+    lr: float = 1e-3
+    warm_up: int = 20
+
+
+# Of the extra epochs. No decay: shrinking latent weights does nothing to a
+# direction.
+OPTIMIZERS = {
+    'adamw': dict(type='AdamW', weight_decay=0.0),
+    'sgd': dict(type='SGD', momentum=0.9, nesterov=True, weight_decay=0.0),
+}
 
 SUITES = {
     'bccd-lite':
-    Suite('configs/{}_r18-lite_bccd.py', {}),
+    Suite('configs/{}_r18-lite_bccd.py'),
     # R50 at full size; wants a GPU.
     'bccd-r50':
-    Suite('configs/{}_r50_bccd.py', {}),
+    Suite('configs/{}_r50_bccd.py'),
     'shapes-lite':
-    Suite('configs/{}_r18-lite_shapes.py', {}),
+    Suite('configs/{}_r18-lite_shapes.py'),
+    # A strong detector with few weights to spare.
+    'voc-yolox':
+    Suite(
+        'configs/{}_nano_voc07.py',
+        detectors=('yolox', ),
+        budgets=TRAINED_BUDGETS,
+        optimizer='sgd',
+        lr=4e-3,
+        warm_up=50),
     # Two images, one iteration: the benchmark's own test.
     'smoke':
     Suite(
@@ -49,14 +100,6 @@ SUITES = {
             'val_dataloader.dataset.indices': 2,
             'test_dataloader.dataset.indices': 2,
         }),
-}
-
-BUDGETS = {
-    'short': Budget(8, 8),
-    # What the shipped configs train.
-    'recipe': Budget(24, 12),
-    'real': Budget(24, 36),
-    'smoke': Budget(1, 1),
 }
 
 
@@ -69,6 +112,7 @@ class Run:
             'filter' or the 'model'.
         lr (float): Learning rate of the extra epochs, of every method; the
             float model has its own.
+        optimizer (str): Of the extra epochs, a key of ``OPTIMIZERS``.
     """
     suite: str
     detector: str = 'retinanet'
@@ -81,11 +125,16 @@ class Run:
     amp: bool = False
     lr: float = 3e-4
     zeros_per: str = 'filter'
+    optimizer: str = 'adamw'
 
     @property
     def settings(self) -> Method:
         return (ablation(self.ablation)
                 if self.ablation else METHODS[self.method])
+
+    @property
+    def epochs(self) -> Budget:
+        return SUITES[self.suite].budgets[self.budget]
 
     @property
     def name(self) -> str:
@@ -100,6 +149,8 @@ class Run:
             parts.append(f'per-{self.zeros_per}')
         if self.amp:
             parts.append('amp')
+        if self.optimizer != 'adamw':
+            parts.append(self.optimizer)
         parts.append(f'lr{self.lr:g}')
         return '_'.join(parts + [f'seed{self.seed}'])
 

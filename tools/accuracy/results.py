@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from .methods import METHODS
-from .plan import BUDGETS, DETECTORS, Run, comparable
+from .plan import BUDGET_NAMES, DETECTORS, Run, comparable
 
 Line = Dict[str, Any]
 
@@ -56,8 +56,9 @@ class Panel(NamedTuple):
     @property
     def conditions(self) -> str:
         """What all runs share but for the detector."""
-        text = (f'{self.float_epochs} float + {self.extra_epochs} epochs '
-                f'({self.budget})')
+        text = f'{self.extra_epochs} epochs ({self.budget})'
+        if self.float_epochs:
+            text = f'{self.float_epochs} float + {text}'
         if self.min_sparsity:
             text += f', at least {self.min_sparsity:.0%} zeros'
         return text
@@ -69,6 +70,7 @@ class Row(NamedTuple):
     is_ablation: bool
     scope: str
     zeros_per: str
+    optimizer: str
     lr: float
 
     @property
@@ -80,6 +82,8 @@ class Row(NamedTuple):
             parts.append(f'{self.scope} only')
         if self.zeros_per != 'filter':
             parts.append(f'zeros per {self.zeros_per}')
+        if self.optimizer != 'adamw':
+            parts.append(self.optimizer.upper())
         return ', '.join(parts + [f'lr {self.lr:g}'])
 
 
@@ -94,7 +98,7 @@ def panels(lines: List[Line]) -> Dict[Panel, Dict[Row, List[Line]]]:
         panel = Panel(run.detector, run.budget, line['float_epochs'],
                       line['extra_epochs'], run.min_sparsity)
         row = Row(run.ablation or run.method, bool(run.ablation), run.scope,
-                  run.zeros_per, run.lr)
+                  run.zeros_per, run.optimizer, run.lr)
         found.setdefault(panel, {}).setdefault(row, []).append(line)
     return found
 
@@ -102,9 +106,9 @@ def panels(lines: List[Line]) -> Dict[Panel, Dict[Row, List[Line]]]:
 def _order(line: Line) -> tuple:
     run = run_of(line)
     return (list(DETECTORS).index(run.detector),
-            list(BUDGETS).index(run.budget), run.min_sparsity, run.ablation
+            BUDGET_NAMES.index(run.budget), run.min_sparsity, run.ablation
             != '', run.ablation or list(METHODS).index(run.method), run.scope,
-            run.zeros_per, run.lr, run.seed, run.amp)
+            run.zeros_per, run.optimizer, run.lr, run.seed, run.amp)
 
 
 def rival_of(line: Line, lines: List[Line], method: str) -> Optional[Line]:

@@ -7,8 +7,10 @@ import time
 from dataclasses import asdict
 from typing import Any, Dict, List, Optional
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmtern
@@ -17,8 +19,10 @@ from mmtern.convert import ternary_from_config
 from mmtern.launch import use_amp
 from mmtern.measure import summarize
 from .methods import Method
-from .plan import BUDGETS, DETECTORS, SCOPES, SUITES, ZEROS_PER, Run
+from .plan import DETECTORS, OPTIMIZERS, SCOPES, SUITES, ZEROS_PER, Run
 
+# Iterations whose mean stands for the detector's loss at their end.
+LOSS_WINDOW = 100
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 
@@ -49,13 +53,15 @@ def base_config(run: Run, work_dir: str, epochs: int) -> Config:
 def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
     """Config of a method: the float model's checkpoint, the extra budget."""
     method = run.settings
-    cfg = base_config(run, work_dir, BUDGETS[run.budget].extra_epochs)
+    epochs = run.epochs.extra_epochs
+    cfg = base_config(run, work_dir, epochs)
     cfg.load_from = float_checkpoint
-    cfg.optim_wrapper.optimizer.update(lr=run.lr, weight_decay=0.0)
-    cfg.param_scheduler[0].update(end=20)
-    if _approach_epochs(method):
+    cfg.optim_wrapper.optimizer = dict(OPTIMIZERS[run.optimizer], lr=run.lr)
+    cfg.param_scheduler[0].update(end=SUITES[run.suite].warm_up)
+    switch = _approach_epochs(method, epochs)
+    if switch:
         # The first validation is then that of the switch to ternary weights.
-        cfg.train_cfg.val_interval = _approach_epochs(method)
+        cfg.train_cfg.val_interval = switch
     if method.options:
         cfg.merge_from_dict(method.options)
     ternary = _ternary_keys(run)
@@ -90,10 +96,15 @@ def _ternary_keys(run: Run) -> Optional[dict]:
     return ternary
 
 
-def _approach_epochs(method: Method) -> int:
-    """Length of the approach phase that all layers share."""
-    begin = method.schedule.get('begin', 0)
-    return begin if isinstance(begin, int) else 0
+def _approach_epochs(method: Method, epochs: int) -> int:
+    """Length of the approach phase that all layers share, of ``epochs`` in
+    all; 0 where it does not end with an epoch."""
+    if method.ternary is None:
+        return 0
+    begin = TernaryScheduleHook(**method.schedule).begin
+    if isinstance(begin, float):
+        begin *= epochs
+    return int(begin) if not isinstance(begin, dict) and begin % 1 == 0 else 0
 
 
 def _train(cfg: Config) -> Runner:
@@ -122,8 +133,11 @@ def _runner(cfg: Config) -> Runner:
 
 
 def train_float(run: Run, folder: str) -> str:
-    """Train the shared float model unless that is done; its checkpoint."""
-    epochs = BUDGETS[run.budget].float_epochs
+    """Train the shared float model unless that is done; its checkpoint. Where
+    all begin from a detector trained elsewhere, that one's."""
+    epochs = run.epochs.float_epochs
+    if not epochs:
+        return base_config(run, folder, epochs).load_from
     precision = '_amp' if run.amp else ''
     work_dir = osp.join(
         folder, f'{run.detector}_float{epochs}{precision}_seed{run.seed}')
@@ -165,18 +179,32 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
         val_AP=_percent(validation, 'mAP'),
         seconds=round(time.time() - started),
         settings=_settings(run),
-        **asdict(BUDGETS[run.budget]),
+        **asdict(run.epochs),
         float_model=fingerprint(checkpoint),
         device=_device(),
         commit=_commit(),
         mmtern=mmtern.__version__,
         torch=torch.__version__)
-    if _approach_epochs(run.settings):
+    losses = history.get_scalar('train/loss').data[0]
+    for name, done in dict(middle_loss=0.5, end_loss=1.0).items():
+        stop = round(len(losses) * done)
+        # Without the regularizer, which the middle may have and the end not.
+        own = losses[:stop] - _ternary_loss(history, len(losses))[:stop]
+        line[name] = round(float(own[-LOSS_WINDOW:].mean()), 4)
+    if _approach_epochs(run.settings, run.epochs.extra_epochs):
         at_switch = history.get_scalar('val/coco/bbox_mAP').data[0][0]
         line['switch_val_AP'] = round(100 * float(at_switch), 2)
     summary = summarize(runner.model)
     line.update({key: round(value, 4) for key, value in summary.items()})
     return line
+
+
+def _ternary_loss(history: MessageHub, count: int) -> np.ndarray:
+    """The regularizer's part of the loss in each of ``count`` iterations."""
+    scalars = history.log_scalars
+    if 'train/loss_ternary' not in scalars:
+        return np.zeros(count)
+    return scalars['train/loss_ternary'].data[0]
 
 
 def _settings(run: Run) -> dict:
