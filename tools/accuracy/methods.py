@@ -47,11 +47,19 @@ MAIN_METHODS = {
     Method({}, {}),
 }
 
+# The learning rate stays up for the first half.
+LATE_COSINE = {
+    'param_scheduler.1.begin': 2,
+    'param_scheduler.1.T_max': 2,
+}
+
 # TWN with the float model as a teacher, and with relative steps: what of a
 # gain of mmtern's is the teacher's, the steps'.
 CONTROLS = {
     'twn-distilled':
     replace(MAIN_METHODS['twn'], distillation={}),
+    'twn-flat-cosine':
+    replace(MAIN_METHODS['twn'], options=LATE_COSINE),
     'twn-relative':
     replace(
         MAIN_METHODS['twn'],
@@ -62,6 +70,10 @@ METHODS = {**MAIN_METHODS, **CONTROLS}
 
 # One change to mmtern each.
 ABLATIONS = {
+    'no-pull':
+    Method({}, {}),
+    'flat-cosine':
+    Method({}, {}, None, LATE_COSINE),
     'no-approach':
     Method({}, dict(begin=0)),
     'approach-square':
