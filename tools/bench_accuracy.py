@@ -145,6 +145,9 @@ def main() -> None:
              f'{", ".join(suite.budgets)}')
     if args.lr is not None and not args.lr > 0:
         fail(f'--lr must be above 0, got {args.lr}')
+    missing = suite.missing()
+    if missing:
+        fail(f'--suite {args.suite} cannot run, {"; ".join(missing)}')
     base = Run(
         args.suite,
         budget=args.budget,

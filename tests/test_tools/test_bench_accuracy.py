@@ -1,10 +1,17 @@
+import hashlib
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from ..small_detectors import build
 
 REPOSITORY = Path(__file__).parent.parent.parent
 BENCH = REPOSITORY / 'tools' / 'bench_accuracy.py'
@@ -61,6 +68,79 @@ def test_two_images_one_iteration(tmp_path):
     again = call(tmp_path, BENCH, *args)
     assert again.returncode == 0
     assert path.read_text().count('\n') == 3
+
+
+@pytest.fixture
+def voc07(tmp_path):
+    """Two pictures of noise in the place of VOC's, and an untrained YOLOX-Nano
+    in that of the trained one."""
+    images = tmp_path / 'data/voc07/images'
+    images.mkdir(parents=True)
+    cfg = Config.fromfile(str(REPOSITORY / 'configs/yolox_nano_voc07.py'))
+    names = cfg.train_dataloader.dataset.metainfo.classes
+    coco = dict(
+        images=[],
+        annotations=[],
+        categories=[dict(id=i + 1, name=x) for i, x in enumerate(names)])
+    noise = np.random.default_rng(0)
+    for number in (1, 2):
+        name = f'{number}.jpg'
+        pixels = noise.integers(256, size=(240, 320, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / name)
+        coco['images'].append(
+            dict(id=number, file_name=name, width=320, height=240))
+        coco['annotations'].append(
+            dict(
+                id=number,
+                image_id=number,
+                category_id=number,
+                bbox=[40, 40, 160, 120],
+                area=160 * 120,
+                iscrowd=0))
+    for split in ('train', 'val', 'test'):
+        with open(tmp_path / f'data/voc07/{split}.json', 'w') as file:
+            json.dump(coco, file)
+    weights = tmp_path / 'data/weights/yolox_nano_voc20.pth'
+    weights.parent.mkdir()
+    model = build(cfg.model)
+    torch.save(dict(state_dict=model.state_dict()), weights)
+    return tmp_path
+
+
+def test_two_images_from_a_trained_detector(voc07):
+    result = call(voc07, BENCH, '--suite', 'voc-yolox', '--budget', 'smoke',
+                  '--methods', 'fp', 'mmtern', '--ablations', 'no-approach',
+                  '--seeds', '0', '--work-dir', 'work', '--results', 'results')
+    assert result.returncode == 0, result.stderr[-2000:]
+    path = voc07 / 'results/voc-yolox.jsonl'
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        assert (line['detector'], line['optimizer'], line['lr'],
+                line['float_epochs'], line['extra_epochs']) == ('yolox', 'sgd',
+                                                                0.004, 0, 1)
+        assert 0 < line['end_loss'] < 1e5
+    # All begin from the file, none from a float model of this run.
+    weights = voc07 / 'data/weights/yolox_nano_voc20.pth'
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
+    assert {line['float_model'] for line in lines} == {digest}
+    assert 0.2 < lines[1]['zeros'] < 0.7
+    table = (voc07 / 'results/voc-yolox.md').read_text()
+    assert table.startswith('**YOLOX, 1 epochs (smoke)**')
+    assert '| mmtern, no-approach, SGD, lr 0.004 | 1 |' in table
+
+
+@pytest.mark.parametrize('missing, words', [
+    ('data/voc07/train.json', 'tools/split_voc07.py makes it'),
+    ('data/weights/yolox_nano_voc20.pth', "Megvii's YOLOX-Nano"),
+])
+def test_absent_files_are_named(missing, words, voc07):
+    (voc07 / missing).unlink()
+    result = call(voc07, BENCH, '--suite', 'voc-yolox', '--budget', 'smoke',
+                  '--results', 'results')
+    assert result.returncode == 1
+    assert result.stderr.startswith('error: --suite voc-yolox cannot run, ')
+    assert f'{missing} does not exist: {words}' in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_settings_name_the_zeros_asked_for():
@@ -199,6 +279,10 @@ def test_a_panel_of_one_setting_shows_differences_only(differences, tmp_path):
 
 
 @pytest.mark.parametrize('option, value, words', [
+    ('--detectors', 'yolox', "--suite bccd-lite has no 'yolox', only "
+     'retinanet, faster_rcnn'),
+    ('--budget', 'medium', "--suite bccd-lite has no budget 'medium', only "
+     'short, recipe, real, smoke'),
     ('--lr', '0', '--lr must be above 0, got 0.0'),
     ('--ablations', 'plain-ste+none', "unknown ablation 'none'; choose of"),
     ('--min-sparsity', '1', '--min-sparsity must be a number in [0, 1), the '

@@ -1,4 +1,5 @@
 """What the accuracy benchmark runs: suites, budgets, one run for each line."""
+import os.path as osp
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Sequence
 
@@ -57,6 +58,8 @@ class Suite:
         optimizer (str): Key of ``OPTIMIZERS`` that runs have by default.
         lr (float): Learning rate that extra epochs have by default.
         warm_up (int): Iterations over which that rate grows at first.
+        needs (dict): Files without which nothing can run, and where each
+            comes from.
     """
     config: str
     options: Dict[str, Any] = field(default_factory=dict)
@@ -65,6 +68,14 @@ class Suite:
     optimizer: str = 'adamw'
     lr: float = 1e-3
     warm_up: int = 20
+    needs: Dict[str, str] = field(default_factory=dict)
+
+    def missing(self) -> List[str]:
+        """What of ``needs`` does not exist, a sentence each."""
+        return [
+            f'{path} does not exist: {source}'
+            for path, source in self.needs.items() if not osp.isfile(path)
+        ]
 
 
 # Of the extra epochs. No decay: shrinking latent weights does nothing to a
@@ -72,6 +83,11 @@ class Suite:
 OPTIMIZERS = {
     'adamw': dict(type='AdamW', weight_decay=0.0),
     'sgd': dict(type='SGD', momentum=0.9, nesterov=True, weight_decay=0.0),
+}
+
+VOC07 = {
+    'data/voc07/train.json':
+    "tools/split_voc07.py makes it of VOC2007's official test set"
 }
 
 SUITES = {
@@ -90,7 +106,12 @@ SUITES = {
         budgets=TRAINED_BUDGETS,
         optimizer='sgd',
         lr=4e-3,
-        warm_up=50),
+        warm_up=50,
+        needs={
+            **VOC07, 'data/weights/yolox_nano_voc20.pth':
+            "Megvii's YOLOX-Nano of COCO under mmdet's names, its class "
+            'layers cut to the 20 classes of VOC'
+        }),
     # Two images, one iteration: the benchmark's own test.
     'smoke':
     Suite(
