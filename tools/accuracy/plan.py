@@ -35,7 +35,15 @@ TRAINED_BUDGETS = {
     'smoke': Budget(0, 1),
 }
 
-BUDGET_NAMES = list(dict.fromkeys([*BUDGETS, *TRAINED_BUDGETS]))
+# From a trained backbone.
+BACKBONE_BUDGETS = {
+    'short': Budget(12, 4),
+    'medium': Budget(12, 12),
+    'smoke': Budget(1, 1),
+}
+
+BUDGET_NAMES = list(
+    dict.fromkeys([*BUDGETS, *TRAINED_BUDGETS, *BACKBONE_BUDGETS]))
 
 DETECTORS = {
     'retinanet': 'RetinaNet',
@@ -111,6 +119,24 @@ SUITES = {
             **VOC07, 'data/weights/yolox_nano_voc20.pth':
             "Megvii's YOLOX-Nano of COCO under mmdet's names, its class "
             'layers cut to the 20 classes of VOC'
+        }),
+    # Small detectors on backbones trained elsewhere.
+    'voc-lite':
+    Suite(
+        'configs/{}_r50-half_voc07.py',
+        budgets=BACKBONE_BUDGETS,
+        needs={
+            **VOC07, 'data/weights/resnet50_half.pth':
+            "the backbone of Yahoo's open_nsfw under mmdet's names"
+        }),
+    'voc-mobilenet':
+    Suite(
+        'configs/{}_mobilenet-v2_voc07.py',
+        detectors=('retinanet', ),
+        budgets=BACKBONE_BUDGETS,
+        needs={
+            **VOC07, 'data/weights/mobilenet_v2.pth':
+            "torchvision's ImageNet weights under mmdet's names"
         }),
     # Two images, one iteration: the benchmark's own test.
     'smoke':
