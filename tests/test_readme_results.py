@@ -95,7 +95,7 @@ def cells_of_methods() -> list:
                     budget=budget,
                     min_sparsity=zeros,
                     zeros_per='model' if zeros else 'filter',
-                    method=METHODS.get(first, 'mmtern'),
+                    method=METHODS.get(first, 'mmtern-0.1'),
                     ablation='',
                     lr=RATE[budget])
                 cell, own = re.fullmatch(r'(.*?)(?: \((\d)\))?', cell).groups()
@@ -190,7 +190,7 @@ def test_ablations(accuracy):
                     cell,
                     seeds,
                     CHANGES[change],
-                    method='mmtern',
+                    method='mmtern-0.1',
                     amp=seeds == 3)
                 checked.add(change)
     assert checked == set(CHANGES)
@@ -211,7 +211,7 @@ def test_ablations_at_80_percent_zeros(accuracy):
                     cell,
                     int(seeds),
                     AT_80_PERCENT[change],
-                    method='twn' if 'TWN' in change else 'mmtern',
+                    method='twn' if 'TWN' in change else 'mmtern-0.1',
                     detector=DETECTORS[detector],
                     min_sparsity=0.8,
                     zeros_per='model')
@@ -226,7 +226,7 @@ def test_ablations_of_the_second_float_model(accuracy):
     for row in rows:
         for change, cell in zip(row[::2], row[1::2]):
             name = CHANGES_TO_THE_SECOND.get(change, '')
-            method = METHODS.get(change, 'mmtern')
+            method = METHODS.get(change, 'mmtern-0.1')
             assert_cell_of_ablation(
                 accuracy, cell, 1, name, method=method, seed=0)
             checked.add(change)
@@ -237,8 +237,8 @@ def test_r50(accuracy):
     lines = accuracy.results.read_lines(
         str(ROOT / 'tools/results/bccd-r50.jsonl'))
     claims = []
-    for name, method in (('mmtern', 'mmtern'), ('TWN', 'twn'), ('float',
-                                                                'fp')):
+    for name, method in (('mmtern', 'mmtern-0.1'), ('TWN', 'twn'), ('float',
+                                                                    'fp')):
         group = [line for line in lines if line['method'] == method]
         claims.append(f'{name} {means(group, 2)}')
     assert ', '.join(claims) in TEXT
@@ -247,7 +247,7 @@ def test_r50(accuracy):
 def test_each_filter_of_twn_as_sparse_as_mmtern(accuracy):
     split_by_float_model(accuracy, True)
     cells = []
-    for method, per in (('twn', 'filter'), ('mmtern', 'model')):
+    for method, per in (('twn', 'filter'), ('mmtern-0.1', 'model')):
         group = matching(
             accuracy,
             dict(
@@ -275,7 +275,7 @@ def test_embedded_data(accuracy):
                 accuracy,
                 dict(
                     detector=DETECTORS[detector],
-                    method=METHODS.get(method, 'mmtern'),
+                    method=METHODS.get(method, 'mmtern-0.1'),
                     min_sparsity=0.8 if zeros else 0.0,
                     ablation='approach-strong' * ('approach' in title)))
             assert len(group) == int(seeds), title

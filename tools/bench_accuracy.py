@@ -117,7 +117,8 @@ def write_summary(path: str) -> str:
         changes,
         f'{stem}_ablations.png',
         'test AP over mmtern (%)',
-        lambda line: gain_over(line, lines, 'mmtern', 'AP'),
+        lambda line: gain_over(line, lines,
+                               run_of(line).method, 'AP'),
         differences=True)
     return table
 

@@ -171,6 +171,7 @@ def redrawn(tmp_path, lines):
     common = dict(
         suite='smoke',
         budget='smoke',
+        optimizer='adamw',
         float_epochs=1,
         extra_epochs=1,
         lr=1e-3,
@@ -243,6 +244,36 @@ def test_rivals_have_the_same_float_model_and_learning_rate(tmp_path):
     table = redrawn(tmp_path, lines)
     assert '| mmtern, lr 0.001 | 1 | 43.0 |' in table
     assert '| - | +2.0 | -1.0 |' in table
+
+
+def test_lines_of_the_first_release_are_another_method(tmp_path):
+    common = dict(
+        suite='smoke',
+        detector='retinanet',
+        budget='smoke',
+        float_epochs=1,
+        extra_epochs=1,
+        val_AP=41.0,
+        AP50=60.0,
+        AP75=30.0,
+        seed=0)
+    old = [
+        dict(common, method='mmtern', ablation='', AP=40.0),
+        dict(common, method='mmtern', ablation='floor0', AP=42.0)
+    ]
+    new = dict(
+        common, method='mmtern', ablation='', AP=50.0, optimizer='adamw')
+    (tmp_path / 'smoke.jsonl').write_text('\n'.join(
+        json.dumps(line) for line in [*old, new]))
+    result = call(tmp_path, BENCH, '--suite', 'smoke', '--results', '.',
+                  '--redraw')
+    assert result.returncode == 0, result.stderr
+    table = (tmp_path / 'smoke.md').read_text()
+    for title, AP in (('mmtern', 50), ('mmtern-0.1', 40),
+                      ('mmtern-0.1, floor0', 42)):
+        assert f'| {title}, lr 0.0003 | 1 | {AP}.0 |' in table
+    # What was changed is compared to its own release.
+    assert (tmp_path / 'smoke_ablations.png').exists()
 
 
 def test_a_change_without_mmtern_to_compare_is_in_the_table_alone(tmp_path):

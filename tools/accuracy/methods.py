@@ -45,6 +45,9 @@ MAIN_METHODS = {
         dict(begin=0, temperature=(1.0, 20.0))),
     'mmtern':
     Method({}, {}),
+    # As released first: ternary from the first step on.
+    'mmtern-0.1':
+    Method({}, dict(begin=0)),
 }
 
 # The learning rate stays up for the first half.

@@ -6,7 +6,7 @@ from typing import Callable, Dict, List, Optional, Tuple
 from .plan import DETECTORS
 from .results import Line, Panel, Row, by_seed, panels
 
-COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red'}
+COLORS = {'fp': 'tab:gray', 'mmtern': 'tab:red', 'mmtern-0.1': 'tab:brown'}
 ABLATION_COLOR = 'tab:orange'
 # A panel's title and margins, in rows.
 TITLE = 1.5
@@ -98,8 +98,8 @@ def _draw_panel(axis, panel: Panel, rows: Rows) -> None:
     for y, row in enumerate(ordered):
         values = rows[row]
         color = (
-            ABLATION_COLOR if row.is_ablation else COLORS.get(
-                row.setting, 'tab:blue'))
+            ABLATION_COLOR if row.ablation else COLORS.get(
+                row.method, 'tab:blue'))
         axis.plot(values, [y] * len(values), 'o', color=color, alpha=0.6)
         axis.plot(mean(values), y, '|', color=color, ms=12, mew=2)
     axis.set_yticks(range(len(ordered)), [row.title for row in ordered])

@@ -17,7 +17,15 @@ def read_lines(path: str) -> List[Line]:
     if not osp.isfile(path):
         return []
     with open(path) as file:
-        return [json.loads(line) for line in file if line.strip()]
+        return [_of_today(json.loads(line)) for line in file if line.strip()]
+
+
+def _of_today(line: Line) -> Line:
+    """The line under the name that its method has now: mmtern 0.1 had no
+    approach phase, and its lines name no optimizer."""
+    if line['method'] == 'mmtern' and 'optimizer' not in line:
+        return dict(line, method='mmtern-0.1')
+    return line
 
 
 def append_line(path: str, line: Line) -> None:
@@ -66,8 +74,8 @@ class Panel(NamedTuple):
 
 class Row(NamedTuple):
     """One setting over its seeds."""
-    setting: str
-    is_ablation: bool
+    method: str
+    ablation: str
     scope: str
     zeros_per: str
     optimizer: str
@@ -75,9 +83,9 @@ class Row(NamedTuple):
 
     @property
     def title(self) -> str:
-        parts = [
-            f'mmtern, {self.setting}' if self.is_ablation else self.setting
-        ]
+        parts = [self.method]
+        if self.ablation:
+            parts.append(self.ablation)
         if self.scope != 'all':
             parts.append(f'{self.scope} only')
         if self.zeros_per != 'filter':
@@ -97,8 +105,8 @@ def panels(lines: List[Line]) -> Dict[Panel, Dict[Row, List[Line]]]:
         run = run_of(line)
         panel = Panel(run.detector, run.budget, line['float_epochs'],
                       line['extra_epochs'], run.min_sparsity)
-        row = Row(run.ablation or run.method, bool(run.ablation), run.scope,
-                  run.zeros_per, run.optimizer, run.lr)
+        row = Row(run.method, run.ablation, run.scope, run.zeros_per,
+                  run.optimizer, run.lr)
         found.setdefault(panel, {}).setdefault(row, []).append(line)
     return found
 
@@ -107,7 +115,7 @@ def _order(line: Line) -> tuple:
     run = run_of(line)
     return (list(DETECTORS).index(run.detector),
             BUDGET_NAMES.index(run.budget), run.min_sparsity, run.ablation
-            != '', run.ablation or list(METHODS).index(run.method), run.scope,
+            != '', run.ablation, list(METHODS).index(run.method), run.scope,
             run.zeros_per, run.optimizer, run.lr, run.seed, run.amp)
 
 
