@@ -30,15 +30,14 @@ def test_two_images_one_iteration(tmp_path):
     assert shapes.returncode == 0, shapes.stderr
     args = ('--suite', 'smoke', '--budget', 'smoke', '--detectors',
             'retinanet', '--methods', 'fp', 'mmtern', '--ablations',
-            'plain-ste+distillation-head', '--seeds', '0', '--work-dir',
-            'work', '--results', 'results')
+            'no-approach+plain-ste', '--seeds', '0', '--work-dir', 'work',
+            '--results', 'results')
     first = call(tmp_path, BENCH, *args)
     assert first.returncode == 0, first.stderr[-2000:]
     path = tmp_path / 'results' / 'smoke.jsonl'
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line['method'] for line in lines] == ['fp', 'mmtern', 'mmtern']
-    assert [x['ablation']
-            for x in lines] == ['', '', 'plain-ste+distillation-head']
+    assert [x['ablation'] for x in lines] == ['', '', 'no-approach+plain-ste']
     for line in lines:
         assert {
             'suite', 'detector', 'scope', 'seed', 'AP', 'AP50', 'AP75',
@@ -48,14 +47,18 @@ def test_two_images_one_iteration(tmp_path):
     assert len({line['float_model'] for line in lines}) == 1
     schedule = lines[2]['settings']['schedule']
     assert schedule['temperature'] == [0.0, 0.0] and schedule['begin'] == 0
-    assert lines[2]['settings']['distillation'] == {'head_weight': 2.0}
+    # Both phases are mmtern's; the changed one has neither.
+    assert lines[1]['settings']['schedule']['approach'] == 'proximal'
+    assert lines[1]['settings']['schedule']['begin'] == 0.5
+    assert lines[1]['settings']['regularizer']['loss_weight'] > 0
+    assert lines[2]['settings']['regularizer']['loss_weight'] == 0
     assert 'zeros' not in lines[0]
     assert 0.2 < lines[1]['zeros'] < 0.7
     assert 1 < lines[1]['bits_per_weight'] < 1.6
     assert 0.8 < lines[1]['cosine'] < 1
     table = (tmp_path / 'results' / 'smoke.md').read_text()
     assert table.startswith('**RetinaNet, 1 float + 1 epochs')
-    for setting in ('fp', 'mmtern', 'mmtern, plain-ste+distillation-head'):
+    for setting in ('fp', 'mmtern', 'mmtern, no-approach+plain-ste'):
         assert f'| {setting}, lr 0.001 | 1 |' in table
     for name in ('smoke.png', 'smoke_ablations.png'):
         assert (tmp_path / 'results' / name).stat().st_size > 1000

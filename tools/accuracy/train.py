@@ -76,12 +76,6 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
     if method.regularizer:
         cfg.custom_hooks.append(
             dict(type='TernaryRegularizerHook', **method.regularizer))
-    if method.distillation is not None:
-        cfg.custom_hooks.append(
-            dict(
-                type='TernaryDistillationHook',
-                teacher=float_checkpoint,
-                **method.distillation))
     cfg.custom_hooks += method.hooks
     return cfg
 
@@ -217,7 +211,7 @@ def _settings(run: Run) -> dict:
         schedule = TernaryScheduleHook(**run.settings.schedule)
         settings['schedule'] = {
             name: getattr(schedule, name)
-            for name in ('begin', 'temperature')
+            for name in ('begin', 'approach', 'temperature')
         }
     return settings
 
