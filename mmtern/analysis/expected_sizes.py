@@ -5,7 +5,7 @@ from typing import Dict, List, NamedTuple, Optional
 from torch import nn
 
 from ..files.coding import encode_codes
-from ..files.sizes import nbytes, state_entries
+from ..files.sizes import megabytes, nbytes, state_entries
 from ..ops import largest_entropy, packed_size
 from .measure import LayerMeasure, average
 
@@ -79,4 +79,4 @@ def expected_sizes(
 
 def readable(size: int) -> str:
     """Bytes as MB (10^6 bytes) or kB."""
-    return f'{size / 1e6:.2f} MB' if size >= 1e6 else f'{size / 1e3:.1f} kB'
+    return megabytes(size) if size >= 1e6 else f'{size / 1e3:.1f} kB'
