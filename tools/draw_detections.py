@@ -157,8 +157,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         import_quietly('mmdet.datasets', 'mmdet.evaluation')
         from mmtern.analysis.evaluation import read_ground_truth, run_detector
         from mmtern.analysis.shipped_size import shipped_size
+        from mmtern.files.load import build_trained
         from mmtern.files.sizes import megabytes
-        from mmtern.files.trained import build_trained
         configs = []
         for _, config, checkpoint in args.model:
             require_file(config, 'config')

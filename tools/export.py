@@ -14,11 +14,11 @@ from mmtern.engine.cli import (Parser, add_config_options, fail,
                                only_warnings_logged, require_file,
                                require_keys, warn)
 from mmtern.files import provenance, save_packed
-from mmtern.files.atomic import check_target
-from mmtern.files.compression import ENCODINGS
-from mmtern.files.save import DTYPES, PREDICTION_FORMATS
-from mmtern.files.sizes import megabytes, nbytes
-from mmtern.files.trained import build_trained
+from mmtern.files.container import check_target
+from mmtern.files.encode import ENCODINGS
+from mmtern.files.load import build_trained
+from mmtern.files.packed import DTYPES, PREDICTION_FORMATS
+from mmtern.files.sizes import megabytes
 
 PACKED_ONLY = ('encoding', 'dtype', 'predictions')
 ONNX_ONLY = ('weights', 'activations', 'input_size', 'keep', 'raw')
@@ -155,7 +155,7 @@ def export(args: argparse.Namespace) -> None:
         console.print(remark, soft_wrap=True)
     paths = [graph.path for graph in sizes.graphs] if to_onnx else [args.out]
     size = sum(map(osp.getsize, paths))
-    before = sum(map(nbytes, model.state_dict().values()))
+    before = sum(x.nbytes for x in model.state_dict().values())
     exact = '' if to_onnx or sizes.notes else ', equal bit by bit'
     tester = 'test_onnx.py' if to_onnx else 'test.py'
     console.print(

@@ -4,8 +4,8 @@ from typing import Dict, List, NamedTuple, Optional
 
 from torch import nn
 
-from ..files.coding import encode_codes
-from ..files.sizes import megabytes, nbytes, state_entries
+from ..files.encode import encode_codes
+from ..files.sizes import megabytes, state_entries
 from ..ops import largest_entropy, packed_size
 from .measure import LayerMeasure, average
 
@@ -43,8 +43,8 @@ def expected_sizes(
     packed = sum(packed_size(weight.numel()) for weight in ternary)
     scales = SCALE_BYTES * sum(len(x.filters(x.latent)) for x in layers)
     others = [e for e in entries if e.layer is None]
-    full = sum(nbytes(e.tensor) for e in others)
-    half = sum(nbytes(e.tensor) // (2 if e.halves else 1) for e in others)
+    full = sum(e.tensor.nbytes for e in others)
+    half = sum(e.tensor.nbytes // (2 if e.halves else 1) for e in others)
     sizes = [
         ExpectedSize('float32', 4 * count + full,
                      'a checkpoint without optimizer state'),

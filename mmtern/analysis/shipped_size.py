@@ -8,12 +8,11 @@ from torch import nn
 
 from ..convert import ternary_layers
 from ..files import TernaryFileError, save_packed
-from ..files.sizes import nbytes
 
 
 def float_size(model: nn.Module) -> int:
     """Bytes of a model's state dict, as it is."""
-    return sum(map(nbytes, model.state_dict().values()))
+    return sum(x.nbytes for x in model.state_dict().values())
 
 
 def shipped_size(model: nn.Module, cfg: Config) -> Optional[int]:

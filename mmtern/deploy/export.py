@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..checks import check_choice
 from ..convert import freeze, ternary_layers
-from ..files.atomic import check_target, write_atomically
+from ..files.container import check_target, write_atomically
 from ..files.sizes import Sizes
 from .activations import LAYERS, float_layers, layer_name, quantize
 from .compose import join

@@ -1,8 +1,7 @@
-"""Small files: packed safetensors for PyTorch, ONNX for the rest."""
+"""Small files: a detector as packed safetensors, written and read."""
 from .errors import TernaryFileError
 from .load import load_detector, load_from_packed, refuse_other_files
-from .read import PackedFile, read_packed
-from .save import save_packed
+from .packed import PackedFile, read_packed, save_packed
 from .sizes import SizeTable
 
 __all__ = [

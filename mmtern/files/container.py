@@ -1,9 +1,12 @@
-"""The bytes of a packed file: safetensors, one JSON of metadata, a
-checksum."""
+"""The bytes of a packed file: safetensors, one JSON of metadata and a
+checksum; and how any file is written so that its name never stands for half
+of it."""
 import hashlib
 import json
+import os
+import os.path as osp
 import re
-from typing import Any, BinaryIO, Dict, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
 import safetensors
 import safetensors.torch
@@ -14,7 +17,7 @@ from .errors import TernaryFileError
 # All metadata go under one safetensors key: the library writes several in
 # random order, and equal detectors should give equal files.
 METADATA_KEY = 'mmtern'
-# 2 has a further kind of entries, 'sparse'.
+# Version 2 added the entries 'sparse'.
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
 _BLANK = '0' * 64
@@ -30,8 +33,7 @@ def to_bytes(tensors: Dict[str, Tensor], metadata: Dict[str, Any]) -> bytes:
 
     Args:
         tensors (dict): Names and contiguous tensors.
-        metadata (dict): What JSON can hold; ``checksum`` and ``version`` are
-            added.
+        metadata (dict): JSON types; ``checksum`` and ``version`` are added.
     """
     # The checksum comes first, where no other text can be taken for it.
     metadata = dict(checksum=_BLANK, version=FORMAT_VERSION, **metadata)
@@ -42,27 +44,25 @@ def to_bytes(tensors: Dict[str, Tensor], metadata: Dict[str, Any]) -> bytes:
 
 
 def read_whole(file: BinaryIO) -> bytes:
-    """Bytes of a file that begins as :func:`to_bytes` makes it.
-
-    Of any other file the header is read and no more: others of this ending
-    may hold many gigabytes.
+    """Read a packed file; of any other file only the header is read, because
+    other safetensors files may hold many gigabytes.
 
     Args:
         file (BinaryIO): Opened at its beginning.
 
     Raises:
-        TernaryFileError: If it is no packed file of this version.
+        TernaryFileError: If it is no packed file of a known version.
     """
     first = file.read(8)
     size = int.from_bytes(first, 'little')
     if size <= _MAX_HEADER:
         first += file.read(size)
-    read_metadata(first)
+    _read_metadata(first)
     return first + file.read()
 
 
 def from_bytes(data: bytes) -> Tuple[Dict[str, Any], Dict[str, Tensor]]:
-    """Check and read what :func:`to_bytes` made.
+    """Check the bytes that :func:`to_bytes` returned and take them apart.
 
     Returns:
         tuple: Metadata and tensors.
@@ -70,7 +70,7 @@ def from_bytes(data: bytes) -> Tuple[Dict[str, Any], Dict[str, Tensor]]:
     Raises:
         TernaryFileError: If the bytes are anything else, or damaged.
     """
-    metadata = read_metadata(data)
+    metadata = _read_metadata(data)
     checksum = str(metadata.get('checksum'))
     if not re.fullmatch('[0-9a-f]{64}', checksum):
         raise TernaryFileError('it holds no checksum')
@@ -87,13 +87,9 @@ def from_bytes(data: bytes) -> Tuple[Dict[str, Any], Dict[str, Tensor]]:
             f'its table of tensors is wrong ({reason})') from None
 
 
-def read_metadata(data: bytes) -> Dict[str, Any]:
-    """Metadata of a file from its first bytes, not checked against its
-    tensors.
-
-    Raises:
-        TernaryFileError: If it is no packed file of this version.
-    """
+def _read_metadata(data: bytes) -> Dict[str, Any]:
+    """Return the metadata from a file's first bytes; the tensors are not
+    looked at."""
     size = int.from_bytes(data[:8], 'little')
     if not 2 <= size <= min(_MAX_HEADER, len(data) - 8):
         raise TernaryFileError(
@@ -103,16 +99,13 @@ def read_metadata(data: bytes) -> Dict[str, Any]:
         raise TernaryFileError('it is a safetensors file that was not written '
                                'by mmtern')
     metadata = _parse(metadata[METADATA_KEY])
-    _check_version(metadata.get('version'))
-    metadata.setdefault('sparse', {})
-    return metadata
-
-
-def _check_version(version: Any) -> None:
+    version = metadata.get('version')
     if version not in READ_VERSIONS or version is True:
         raise TernaryFileError(
             f'it has format version {version!r}, and this mmtern reads the '
             f'versions {READ_VERSIONS}')
+    metadata.setdefault('sparse', {})
+    return metadata
 
 
 def _parse(text: Any) -> Dict[str, Any]:
@@ -124,3 +117,59 @@ def _parse(text: Any) -> Dict[str, Any]:
     if not isinstance(value, dict):
         raise TernaryFileError('its header is damaged')
     return value
+
+
+def check_target(path: str, force: bool) -> None:
+    """Refuse a target before any work is done for it.
+
+    Raises:
+        FileExistsError: If ``path`` exists and ``force`` is not set.
+        FileNotFoundError: If its directory does not exist.
+    """
+    folder = osp.dirname(osp.abspath(path))
+    if not osp.isdir(folder):
+        raise FileNotFoundError(f'folder {folder!r} does not exist')
+    if osp.exists(path) and not force:
+        raise FileExistsError(f'{path!r} exists and is left as it is')
+
+
+def write_atomically(path: str,
+                     data: bytes,
+                     force: bool = False,
+                     check: Optional[Callable[[str], None]] = None) -> None:
+    """Write to a temporary name beside ``path``, flush to disk, rename.
+
+    A process that is killed at any moment leaves the old file or none.
+
+    Args:
+        path (str): Target.
+        data (bytes): Content of the file.
+        force (bool): Replace an existing file.
+        check (callable, optional): Called with the temporary name; if it
+            raises, there is no new file.
+
+    Raises:
+        FileExistsError: If ``path`` exists and ``force`` is not set.
+        FileNotFoundError: If its directory does not exist.
+    """
+    check_target(path, force)
+    temporary = f'{path}.{os.getpid()}.tmp'
+    try:
+        with open(temporary, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if check is not None:
+            check(temporary)
+        os.replace(temporary, path)
+    finally:
+        if osp.exists(temporary):
+            os.remove(temporary)
+    if os.name != 'posix':
+        return
+    # The new name is safe only once its directory is on disk, too.
+    folder = os.open(osp.dirname(osp.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

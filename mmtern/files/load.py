@@ -1,23 +1,122 @@
-"""Packed files wherever mmengine reads a checkpoint, and without a
-config."""
+"""Detectors from files: from a packed file alone, from a config and a
+checkpoint that must fit it, and packed files wherever mmengine reads a
+checkpoint."""
+import hashlib
+import os
+import os.path as osp
+import pickle
+import re
+import zipfile
 from collections import OrderedDict
-from typing import Any, Dict, List, NoReturn, Optional
+from http.client import HTTPException
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from urllib.parse import urlsplit
 
-from mmdet.registry import MODELS
+import torch
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
-from .config_text import parse_config
-from .download import URL, local_copy
+from .config import parse_config
+from .container import from_bytes, read_whole
 from .errors import TernaryFileError
+from .packed import check_dataset_meta, read_packed
 from .provenance import warn_if_untrained
-from .read import read_packed
 
+# Addresses of packed files, with or without a query, as storage services sign
+# their links.
+URL = r'https?://[^?#]*\.safetensors([?#].*)?$'
 # Rides on the state dict's ``_metadata``, as torch's module versions do.
 _ORIGIN = 'packed_file'
+
+
+def load_detector(path: str,
+                  device: str = 'cpu',
+                  trust_config: bool = False) -> nn.Module:
+    """Build the detector that a packed file holds, ready for
+    ``mmdet.apis.inference_detector``.
+
+    No other file is needed. The config in the file builds registered parts
+    only: those of mmengine, mmcv, mmdet and mmtern, and of packages of yours
+    that you have imported before. It can neither run a command nor open a
+    file or an address; see :func:`mmtern.files.read_packed`.
+
+    Args:
+        path (str): Packed file, or its ``https`` address; what is fetched is
+            kept in torch's hub folder and not fetched again.
+        device (str): Where the model goes.
+        trust_config (bool): Import and build whatever the config names, as
+            mmengine does with any config. It may run any command: set it for
+            files of your own.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TernaryFileError: If it is bad in any way.
+    """
+    packed = read_packed(_local_copy(path), trust_config)
+    warn_if_untrained(packed.config, path)
+    try:
+        if trust_config:
+            cfg = Config.fromstring(packed.config, file_format='.py')
+        else:
+            cfg = Config(parse_config(packed.config))
+        init_default_scope(cfg.get('default_scope') or 'mmdet')
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        # The strict check names every entry; the first ones tell enough.
+        model.load_state_dict(packed.state_dict)
+    except Exception as error:  # whatever a constructor raises
+        raise TernaryFileError(f'cannot build the detector of {path!r}: '
+                               f'{_shortened(error)}') from error
+    model.cfg = cfg
+    # mmdet draws without colours of the file's own in random ones.
+    model.dataset_meta = dict(dict(palette='random'), **packed.dataset_meta)
+    return model.to(device).eval()
+
+
+def build_trained(cfg: Config,
+                  checkpoint: str) -> Tuple[nn.Module, Dict[str, Any]]:
+    """Build a config's detector and load a checkpoint, strictly.
+
+    Args:
+        cfg (Config): Its ``model`` and, where the checkpoint does not tell
+            the classes, its test data set's are used.
+        checkpoint (str): Anything mmengine's checkpoint loader reads.
+
+    Returns:
+        tuple: The model in eval, on the CPU, and the data set's meta
+        (``classes``, ``palette``).
+
+    Raises:
+        ValueError: If the file is no checkpoint or does not fit the model, or
+            holds class names or colours that are none.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    try:
+        loaded = load_checkpoint(model, checkpoint, 'cpu', strict=True)
+    except TernaryFileError:
+        raise
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError,
+            LookupError, AttributeError, ImportError,
+            zipfile.BadZipFile) as error:
+        # pickle's documentation: unpickling arbitrary bytes may raise any of
+        # these.
+        raise ValueError(
+            f'checkpoint {checkpoint!r} cannot be loaded into '
+            f'the config\'s model: {_shortened(error)}') from error
+    meta = (loaded.get('meta') or {}).get('dataset_meta')
+    if not meta:
+        dataset = dict(cfg.test_dataloader.dataset, lazy_init=True)
+        meta = DATASETS.build(dataset).metainfo
+    return model.eval(), check_dataset_meta(meta)
+
+
+def _shortened(error: Exception) -> str:
+    reason = ' '.join(str(error).split())
+    return reason if len(reason) <= 300 else f'{reason[:300]}...'
 
 
 # The loader finds its schemes with ``re.match``, so that one can be told by
@@ -26,15 +125,20 @@ _ORIGIN = 'packed_file'
 @CheckpointLoader.register_scheme(prefixes=(r'.*\.safetensors$', URL))
 def load_from_packed(filename: str,
                      map_location: Optional[str] = None) -> Dict[str, Any]:
-    """Read a packed file as a checkpoint: ``state_dict`` and ``meta`` with
-    config text and class names. ``map_location`` may be any that torch.load
-    takes a name for, ``filename`` also an ``https`` address.
+    """Read a packed file as a checkpoint.
+
+    Args:
+        filename (str): Packed file, or its ``https`` address.
+        map_location (str, optional): Any that torch.load takes a name for.
+
+    Returns:
+        dict: ``state_dict``, and ``meta`` with config text and class names.
 
     Raises:
         FileNotFoundError: If there is no such file.
         TernaryFileError: If it is bad in any way.
     """
-    packed = read_packed(local_copy(filename))
+    packed = read_packed(_local_copy(filename))
     state_dict = OrderedDict(packed.state_dict)
     if isinstance(map_location, str) and map_location != 'cpu':
         for name, tensor in state_dict.items():
@@ -68,8 +172,12 @@ class _Meta(dict):
 
 
 def refuse_other_files(module: nn.Module) -> None:
-    """Make a ternary model raise where it is given the packed file of
-    another one; mmengine would only log the mismatch."""
+    """Make a model raise where it is given the packed file of another one;
+    mmengine would only log the mismatch.
+
+    Args:
+        module (nn.Module): Float or ternary; receives a load hook.
+    """
     module._register_load_state_dict_pre_hook(_check_fit, with_module=True)
 
 
@@ -91,45 +199,37 @@ def _check_fit(module: nn.Module, state_dict: Dict[str, Any], prefix: str,
             f'{len(own)} entries differ, like {wrong[0]}')
 
 
-def load_detector(path: str,
-                  device: str = 'cpu',
-                  trust_config: bool = False) -> nn.Module:
-    """Build the detector that a packed file holds, ready for
-    ``mmdet.apis.inference_detector``.
+def _local_copy(path: str) -> str:
+    """Return the name of a file on disk: ``path`` itself, or a copy of the
+    file at this address.
 
-    No other file is needed. The config in the file builds registered parts
-    only: those of mmengine, mmcv, mmdet and mmtern, and of packages of yours
-    that you have imported before. It can neither run a command nor open a
-    file or an address; see :func:`mmtern.files.read_packed`.
-
-    Args:
-        path (str): Packed file, or its ``https`` address; what is fetched is
-            kept in torch's hub folder and not fetched again.
-        device (str): Where the model goes.
-        trust_config (bool): Import and build whatever the config names, as
-            mmengine does with any config. It may run any command: set it for
-            files of your own.
+    The copy stays in torch's hub folder, where mmengine keeps checkpoints,
+    and is used the next time; delete it where the address holds a new file.
+    Its name has a hash of the address, for addresses often end alike. What
+    arrives incomplete or is no packed file is not kept.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        TernaryFileError: If it is bad in any way.
+        TernaryFileError: If a packed file cannot be fetched from there.
     """
-    packed = read_packed(local_copy(path), trust_config)
-    warn_if_untrained(packed.config, path)
+    if not re.match(URL, path):
+        return path
+    name = osp.splitext(osp.basename(urlsplit(path).path))[0]
+    digest = hashlib.sha256(path.encode()).hexdigest()[:12]
+    folder = osp.join(torch.hub.get_dir(), 'checkpoints')
+    copy = osp.join(folder, f'{name}-{digest}.safetensors')
+    if osp.isfile(copy):
+        return copy
+    os.makedirs(folder, exist_ok=True)
+    # Several processes may fetch at a time.
+    part = f'{copy}.{os.getpid()}.part'
     try:
-        if trust_config:
-            cfg = Config.fromstring(packed.config, file_format='.py')
-        else:
-            cfg = Config(parse_config(packed.config))
-        init_default_scope(cfg.get('default_scope') or 'mmdet')
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        # The strict check names every entry; the first ones tell enough.
-        model.load_state_dict(packed.state_dict)
-    except Exception as error:  # whatever a constructor raises
-        reason = ' '.join(str(error).split())[:300]
-        raise TernaryFileError(
-            f'cannot build the detector of {path!r}: {reason}') from error
-    model.cfg = cfg
-    # mmdet draws without colours of the file's own in random ones.
-    model.dataset_meta = dict(dict(palette='random'), **packed.dataset_meta)
-    return model.to(device).eval()
+        torch.hub.download_url_to_file(path, part)
+        with open(part, 'rb') as file:
+            from_bytes(read_whole(file))
+        os.replace(part, copy)
+    except (OSError, HTTPException, TernaryFileError) as error:
+        raise TernaryFileError(f'cannot fetch {path!r}: {error}') from None
+    finally:
+        if osp.exists(part):
+            os.remove(part)
+    return copy

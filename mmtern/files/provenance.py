@@ -1,13 +1,12 @@
-"""What a checkpoint was trained as, and whether a config makes sense of
-it."""
+"""What a checkpoint was trained as, and whether it belongs to a config."""
 import warnings
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from torch import nn
 
-from ..files.config_text import parse_config
-from ..files.errors import TernaryFileError
+from .config import dicts_in, parse_config
+from .errors import TernaryFileError
 
 # Types in a model config that make a part of it ternary.
 TERNARY_TYPES = ('TernDetector', 'TernBackbone', 'TernNeck', 'TernConv2d',
@@ -20,13 +19,13 @@ OPTIONAL = ('num_batches_tracked', 'weight_scale')
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a config's or a checkpoint's model is.
+    """The kind of model that a config builds or a checkpoint holds.
 
     Attributes:
         ternary (bool): Whether a part of it is ternary.
         detector (str): Type of the detector, unwrapped, e.g. 'RetinaNet'.
-        untrained (bool): For a packed file: whether its ternary weights come
-            from a float checkpoint that was never trained ternary.
+        untrained (bool): Whether a packed file's ternary weights come from a
+            float checkpoint that was never trained ternary.
     """
     ternary: bool
     detector: str
@@ -37,13 +36,13 @@ class Provenance:
 
 
 def of_config(cfg: Mapping[str, Any]) -> Optional[Provenance]:
-    """What a config builds; None where it has no model."""
+    """Return what a config builds, or None where it has no model."""
     model = cfg.get('model')
     if not isinstance(model, Mapping):
         return None
     if 'type' not in model or model['type'] in ('DetTTAModel', ):
         model = model.get('module', model)
-    types = [_name(node.get('type')) for node in _nodes(model)]
+    types = [_name(node.get('type')) for node in dicts_in(model)]
     own = _name(model.get('type'))
     return Provenance(
         ternary=any(kind in TERNARY_TYPES for kind in types),
@@ -52,7 +51,7 @@ def of_config(cfg: Mapping[str, Any]) -> Optional[Provenance]:
 
 
 def of_checkpoint(meta: Mapping[str, Any]) -> Optional[Provenance]:
-    """What a checkpoint was trained as, by the config in its ``meta``.
+    """Return what a checkpoint was trained as, by the config in its ``meta``.
 
     Args:
         meta (Mapping): ``meta`` of a training checkpoint or a packed file;
@@ -74,8 +73,8 @@ def warning(cfg: Mapping[str, Any],
             checkpoint: Mapping[str, Any],
             path: str,
             config: str = 'CONFIG') -> Optional[str]:
-    """A sentence for a checkpoint that fits a config's tensors but not its
-    arithmetic; None where they belong together or nobody can tell.
+    """Return a warning where a checkpoint fits a config's tensors but not its
+    arithmetic, or None where they belong together or nobody can tell.
 
     Args:
         cfg (Mapping): The config in use.
@@ -104,15 +103,16 @@ def warning(cfg: Mapping[str, Any],
 
 
 def untrained_sentence(path: str) -> str:
-    """What to say of a packed file with untrained ternary weights."""
+    """Return the warning about a packed file whose ternary weights were never
+    trained."""
     return (f'{path} holds the ternarized weights of a float checkpoint that '
             'was never trained ternary, so it has lost most of its AP; train '
             'the ternary config with load_from and export its checkpoint')
 
 
 def warn_if_untrained(config_text: str, path: str) -> None:
-    """Warn, once a place, of a packed file whose own config says that its
-    ternary weights were never trained.
+    """Warn, once for each place in the code, where a packed file's own config
+    says that its ternary weights were never trained.
 
     Args:
         config_text (str): The config in the file.
@@ -125,7 +125,7 @@ def warn_if_untrained(config_text: str, path: str) -> None:
 
 def check_fit(model: nn.Module, checkpoint: Mapping[str, Any],
               path: str) -> None:
-    """Refuse a checkpoint of another model, which mmengine would load in
+    """Refuse a checkpoint of another model, of which mmengine would load a
     part.
 
     Args:
@@ -151,8 +151,8 @@ def check_fit(model: nn.Module, checkpoint: Mapping[str, Any],
 
 
 def misfits(model: nn.Module, state: Mapping[str, Any]) -> Dict[str, str]:
-    """Entries of a model that a state dict lacks ('missing') or holds in
-    another shape ('(3, 4), not (4, 4)'), by name."""
+    """Return the entries of a model that a state dict lacks ('missing') or
+    holds in another shape ('(3, 4), not (4, 4)'), by name."""
     given = {
         k[7:] if k.startswith('module.') else k: v
         for k, v in state.items()
@@ -167,16 +167,6 @@ def misfits(model: nn.Module, state: Mapping[str, Any]) -> Dict[str, str]:
             wrong[name] = (f'{tuple(given[name].shape)}, not '
                            f'{tuple(tensor.shape)}')
     return wrong
-
-
-def _nodes(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Each dict in a config's tree."""
-    if isinstance(node, Mapping):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _nodes(child)
 
 
 def _name(kind: Any) -> str:

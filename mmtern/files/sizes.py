@@ -1,5 +1,5 @@
-"""Where the bytes of a detector go: the tensors of its state dict, each once
-and by group, what a file stores of them, and the table of both."""
+"""Where the bytes of a detector go: each tensor of its state dict with its
+group, its bytes in a checkpoint and in a file, and the table of them."""
 import io
 import re
 from dataclasses import dataclass, field
@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ..convert import ternary_layers
 from ..convert.scope import PREDICTIONS as PREDICTION_NAMES
 from ..layers import TernaryWeight
 from ..ops import entropy
@@ -25,20 +24,17 @@ GROUPS = (TERNARY, PREDICTIONS, OTHER_WEIGHTS, VECTORS, BUFFERS)
 
 
 def megabytes(count: float) -> str:
-    """Bytes in MB, 10^6 bytes, to two digits behind the point."""
+    """Return a number of bytes in MB (10^6 bytes) with two decimals."""
     return f'{count / 1e6:.2f} MB'
-
-
-def nbytes(tensor: Tensor) -> int:
-    """Bytes of a tensor's elements."""
-    return tensor.numel() * tensor.element_size()
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a file: its group, size and cost.
+    """One tensor of a file and its bytes.
 
     Attributes:
+        name: Its key in the state dict.
+        group: One of :data:`GROUPS`.
         weights: Number of elements.
         before: Bytes in a checkpoint.
         after: Bytes in the file, scales included.
@@ -58,9 +54,10 @@ class StoredTensor:
     @classmethod
     def ternary(cls, name: str, codes: Tensor, before: int, coded: int,
                 scales: int) -> 'StoredTensor':
-        """A weight of ternary codes.
+        """Return the sizes of a ternary weight.
 
         Args:
+            name (str): Its key in the state dict.
             codes (Tensor): Values in {-1, 0, +1}, any shape.
             before (int): Bytes in a checkpoint.
             coded (int): Bytes of the codes in the file.
@@ -83,17 +80,17 @@ class Sizes:
     tensors: Sequence[StoredTensor]
 
     def of(self, group: str) -> 'Sizes':
-        """Those of one group."""
+        """Return the tensors of one group."""
         return Sizes([t for t in self.tensors if t.group == group])
 
     def total(self, attribute: str, group: Optional[str] = None) -> float:
-        """Sum of an attribute over a group, or over everything."""
+        """Return the sum of an attribute over a group, or over all tensors."""
         tensors = self.of(group).tensors if group else self.tensors
         return sum(getattr(tensor, attribute) for tensor in tensors)
 
     @property
     def bits(self) -> float:
-        """Bits a weight in the file."""
+        """Bits per weight in the file."""
         return 8 * self.total('after') / max(self.total('weights'), 1)
 
     @property
@@ -115,9 +112,8 @@ class StateEntry(NamedTuple):
         tensor: A parameter or buffer.
         group: One of :data:`GROUPS`.
         layer: The ternary layer whose latent weight it is, else None.
-        halves: Whether float16 may hold it: a float parameter that is not
-            ternary. Trained scales of ternary layers stay exact, as the
-            others do; so do buffers.
+        halves: Whether the file may hold it as float16: True for float32
+            parameters but ternary weights and their trained scales.
     """
     name: str
     tensor: Tensor
@@ -127,13 +123,19 @@ class StateEntry(NamedTuple):
 
 
 def state_entries(model: nn.Module) -> Tuple[List[StateEntry], Dict[str, str]]:
-    """Entries of a model's state dict in its order, and the names under
-    which a parameter appears again, each with its first name.
+    """Return the tensors of a model's state dict in its order, each once.
+
+    Returns:
+        tuple: The entries, and a dict from each further name of a shared
+        tensor to its first name.
 
     Raises:
         ValueError: If the state dict holds something else than tensors.
     """
-    layers = {id(x.latent): x for x in ternary_layers(model).values()}
+    layers = {
+        id(x.latent): x
+        for x in model.modules() if isinstance(x, TernaryWeight)
+    }
     parameters = {id(p) for p in model.parameters()}
     first_names: Dict[int, str] = {}
     entries, aliases = [], {}
@@ -178,8 +180,8 @@ class SizeTable:
         return self.sizes.total('before') / self.file_size
 
     def table(self) -> Table:
-        """One row a group of layers, one for the rest of the file, a sum;
-        80 columns wide at most."""
+        """Return a table of at most 80 columns: one row for each group, one
+        for the rest of the file, and the sum."""
         table = Table(box=SIMPLE_HEAD)
         for head in ('layers', 'weights', 'zeros', 'bits', 'before', 'after',
                      'ratio'):
@@ -205,7 +207,8 @@ class SizeTable:
         return table
 
     def remarks(self) -> List[str]:
-        """The entropy bound, the float layers that cost most, notes."""
+        """Return the entropy bound, the largest float layers and the notes,
+        a line each."""
         ternary = self.sizes.of(TERNARY)
         codes, bound = ternary.total('codes'), ternary.total('bound')
         remarks = [

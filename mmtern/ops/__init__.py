@@ -2,14 +2,14 @@
 from .allocation import allocate_zeros
 from .conv import (QuantizedWeight, gradient_sink, quantized_conv2d,
                    quantized_linear)
-from .entropy import entropy, largest_entropy
-from .packing import (BITS_PER_CODE, CODES_PER_BYTE, pack_codes, packed_size,
-                      unpack_codes)
-from .projection import (SCALES, Projection, ThresholdRule, exact_threshold,
+from .packing import (BITS_PER_CODE, CODES_PER_BYTE, entropy, largest_entropy,
+                      pack_codes, packed_size, unpack_codes)
+from .projection import (SCALES, Projection, ThresholdRule, empty_as,
+                         exact_threshold, float_rows, in_layout_of,
                          keep_ternary_scale, max_threshold, mean_threshold,
-                         project, sparsity_threshold, ternary_codes)
+                         project, row_blocks, rows_of, sparsity_threshold,
+                         ternary_codes)
 from .regularizer import cosine_distance
-from .rows import empty_as, float_rows, in_layout_of, row_blocks, rows_of
 from .straight_through import (learned_scale, rescale_factor,
                                rescale_gradient_, sigmoid_bump, soft_ternary,
                                soft_ternary_slope, straight_through)

@@ -1,4 +1,7 @@
-"""Packing of ternary codes, four to a byte."""
+"""Packing of ternary codes, four to a byte, and the entropy that bounds any
+coding of them."""
+import math
+
 import torch
 from torch import Tensor
 
@@ -7,7 +10,7 @@ BITS_PER_CODE = 2
 
 
 def packed_size(count: int) -> int:
-    """Bytes that ``count`` packed codes take."""
+    """Return the number of bytes of ``count`` packed codes."""
     return -(-count // CODES_PER_BYTE)
 
 
@@ -49,7 +52,7 @@ def pack_codes(codes: Tensor) -> Tensor:
 
 
 def unpack_codes(packed: Tensor, count: int) -> Tensor:
-    """Inverse of :func:`pack_codes`.
+    """Unpack what :func:`pack_codes` returned.
 
     Args:
         packed (Tensor): Shape (ceil(count / 4), ), uint8.
@@ -80,3 +83,23 @@ def unpack_codes(packed: Tensor, count: int) -> Tensor:
     if bool(codes[count:].any()):
         raise ValueError('bits are set after the last packed code')
     return codes[:count]
+
+
+def entropy(codes: Tensor) -> float:
+    """Return the entropy of the codes' frequencies in bits a code: the least
+    that coding them independently takes, in [0, log2(3)].
+
+    Args:
+        codes (Tensor): Values in {-1, 0, +1}, any shape; 0 bits if empty.
+    """
+    counts = torch.stack([(codes == code).sum() for code in (-1, 0, 1)])
+    share = counts.double() / max(codes.numel(), 1)
+    return float(torch.special.entr(share).sum()) / math.log(2)
+
+
+def largest_entropy(zeros: float) -> float:
+    """Return the largest entropy of codes with at least this share of zeros,
+    in bits a code: log2(3) up to a third of zeros, and then less."""
+    zeros = max(zeros, 1 / 3)
+    sign = (1 - zeros) / 2
+    return -sum(x * math.log2(x) for x in (sign, zeros, sign) if x > 0)

@@ -1,12 +1,12 @@
-"""Projection of filters onto ternary directions: the threshold from which a
-weight is kept, the codes that it cuts out, and what these share with the
-filter.
+"""Projection of filters onto ternary directions: the threshold of a filter,
+its ternary codes, and the scale and cosine of both.
 
-All functions take filters as rows, ``weight`` of shape (C_out, d) with ``d =
-C_in/groups * kH * kW``. Thresholds have the shape (C_out, 1): a weight keeps
-its sign where ``|w| >= threshold`` and is zero elsewhere.
+The functions of the projection take filters as rows, ``weight`` of shape
+(C_out, d) with ``d = C_in/groups * kH * kW``; :func:`rows_of` and those below
+it turn weights into rows and back. Thresholds have the shape (C_out, 1): a
+weight keeps its sign where ``|w| >= threshold`` and is zero elsewhere.
 """
-from typing import Callable, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..checks import check_sparsity
 from . import fused
-from .rows import row_blocks
 
 SCALES = ('norm', 'lsq')
 
@@ -28,16 +27,22 @@ TINY = torch.finfo(torch.float32).tiny
 # TWN's, of the mean magnitude.
 MEAN_FACTOR = 0.7
 
+# Weights a thread works on at once. The three float tensors that a function
+# computes from them fit the second-level cache or nearly so, which spares it
+# ten passes through main memory and fresh memory from the system. Smaller
+# blocks spend more time on calls than they save.
+BLOCK = 1 << 17
+
 
 def largest_count(d: int, min_sparsity: float) -> int:
-    """Most non-zero weights a filter of ``d`` weights may keep (at least
-    1)."""
+    """Return the largest number of non-zero weights that a filter of ``d``
+    weights may have (at least 1)."""
     # The guard keeps (1 - 0.8) * 10 = 1.9999999999999996 at 2.
     return max(1, int((1.0 - min_sparsity) * d + 1e-6))
 
 
 def exact_threshold(weight: Tensor, min_sparsity: float = 0.0) -> Tensor:
-    """Threshold of the ternary direction nearest to each row.
+    """Return the threshold of the ternary direction nearest to each row.
 
     Maximizes cos(w, t) over t in {-1, 0, +1}^d: with magnitudes sorted in
     descending order and S_k the sum of the first k, the best count is
@@ -71,23 +76,27 @@ def exact_threshold(weight: Tensor, min_sparsity: float = 0.0) -> Tensor:
 
 
 def mean_threshold(weight: Tensor, factor: float = MEAN_FACTOR) -> Tensor:
-    """TWN's rule of thumb, ``factor * mean|w|`` (arXiv 1605.04711, eq. 6).
+    """Return TWN's approximate threshold, ``factor * mean|w|`` (arXiv
+    1605.04711, eq. 6).
 
-    Per row here, per layer in the paper; its reference detector does it per
-    row as well.
+    The mean is that of a row here and that of a layer in the paper, whose
+    reference detector takes rows as well.
     """
     return factor * weight.abs().mean(dim=1, keepdim=True)
 
 
 def max_threshold(weight: Tensor, factor: float = 0.05) -> Tensor:
-    """TTQ's rule, ``factor * max|w|`` (arXiv 1612.01064, eq. 9), per row."""
+    """Return TTQ's threshold, ``factor * max|w|`` of each row (arXiv
+    1612.01064, eq. 9)."""
     return factor * weight.abs().amax(dim=1, keepdim=True)
 
 
 def sparsity_threshold(weight: Tensor, min_sparsity: float) -> Tensor:
-    """Threshold that leaves ``min_sparsity`` zeros a row, midway between the
-    last magnitude kept and the first one dropped; equal ones are all kept, as
-    in :func:`exact_threshold`. O(d)."""
+    """Return the threshold that leaves a share ``min_sparsity`` of zeros in
+    each row, midway between the last magnitude kept and the first one dropped.
+
+    Equal magnitudes are all kept, as in :func:`exact_threshold`. O(d).
+    """
     check_sparsity('min_sparsity', min_sparsity)
     d = weight.shape[1]
     dropped = d - largest_count(d, min_sparsity)
@@ -98,7 +107,8 @@ def sparsity_threshold(weight: Tensor, min_sparsity: float) -> Tensor:
 
 
 def _around_cut(magnitude: Tensor, dropped: int) -> Tuple[Tensor, Tensor]:
-    """The largest of a row's ``dropped`` smallest values, and the next."""
+    """Return the largest of a row's ``dropped`` smallest values, and the next
+    larger value."""
     try:
         if magnitude.device.type != 'cpu':
             raise TypeError
@@ -122,8 +132,8 @@ def _between(dropped: Tensor, kept: Tensor) -> Tensor:
 
 
 def ternary_codes(weight: Tensor, threshold: Tensor) -> Tensor:
-    """Values in {-1, 0, +1}: the sign of ``weight`` where its magnitude
-    reaches ``threshold``.
+    """Return the sign of ``weight`` where its magnitude reaches ``threshold``,
+    and zero elsewhere.
 
     Args:
         weight (Tensor): Rows, shape (C_out, d).
@@ -139,7 +149,7 @@ def ternary_codes(weight: Tensor, threshold: Tensor) -> Tensor:
 
 
 class Projection(NamedTuple):
-    """What a ternary direction ``t`` shares with its row ``w``; every field
+    """A ternary direction ``t`` measured against its row ``w``; every field
     has the shape (C_out, 1).
 
     Attributes:
@@ -154,20 +164,21 @@ class Projection(NamedTuple):
     norm: Tensor
 
     def cosine(self) -> Tensor:
-        """``cos(w, t)``, shape (C_out, 1); 1 for an all-zero row, which has
-        nothing left to turn."""
+        """Return ``cos(w, t)``, shape (C_out, 1); 1 for an all-zero row, which
+        has no direction."""
         size = self.norm * self.count.sqrt()
         cosine = self.inner / size.clamp_min(TINY)
         # Compared so that a filter with NaN in it keeps its NaN.
         return torch.where(size <= TINY, 1.0, cosine.clamp_max(1.0))
 
     def relative(self, weight: Tensor) -> Tensor:
-        """Magnitudes of ``weight``'s rows over their threshold, (C_out, d): 1
-        is the border between zero and non-zero."""
+        """Return the magnitudes of ``weight``'s rows over their threshold,
+        (C_out, d): 1 is the border between zero and non-zero."""
         return weight.abs().div_(self.threshold.clamp_min(TINY))
 
     def scale(self, kind: str = 'norm') -> Tensor:
-        """Scale ``a`` of the ternary filter ``a t``, shape (C_out, 1).
+        """Return the scale ``a`` of the ternary filter ``a t``, shape
+        (C_out, 1).
 
         Args:
             kind (str): 'norm' keeps the filter on its hypersphere,
@@ -196,7 +207,7 @@ def project(weight: Tensor,
             rows to thresholds, such as :func:`mean_threshold`; it is called
             block by block, so that the weights are read once.
         codes (Tensor, optional): Shape of ``weight``, int8; receives the
-            :func:`ternary_codes` of the two, which are made on the way.
+            :func:`ternary_codes` of the two, which are computed anyway.
     """
     kernels = None
     if weight.device.type in fused.DEVICES:
@@ -228,7 +239,7 @@ def project(weight: Tensor,
 
 
 def keep_ternary_scale(weight: Tensor, scale: Tensor) -> Tensor:
-    """Replace the scale of rows that are ternary already by their own.
+    """Replace the scale of rows that are ternary already by their magnitude.
 
     Both kinds of scale equal it but for rounding; taken exactly, it makes the
     projection idempotent to the last bit, so that ternary values can be
@@ -246,3 +257,69 @@ def keep_ternary_scale(weight: Tensor, scale: Tensor) -> Tensor:
     largest = magnitude.amax(1, keepdim=True)
     ternary = (magnitude == largest).logical_or_(magnitude == 0)
     return torch.where(ternary.all(1, keepdim=True), largest, scale)
+
+
+def _layout(weight: Tensor) -> torch.memory_format:
+    channels_last = (
+        weight.dim() == 4 and not weight.is_contiguous()
+        and weight.is_contiguous(memory_format=torch.channels_last))
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def rows_of(weight: Tensor) -> Tensor:
+    """Return the filters of a weight as rows, each in its order in memory.
+
+    No function of rows depends on the order within them, and a view spares
+    ``channels_last`` weights a copy in each step.
+
+    Args:
+        weight (Tensor): Shape (C_out, C_in/groups, kH, kW) or (C_out, C_in).
+
+    Returns:
+        Tensor: Shape (C_out, d), a view; a copy only where ``weight`` is
+        neither contiguous nor ``channels_last``.
+    """
+    if _layout(weight) == torch.channels_last:
+        weight = weight.permute(0, 2, 3, 1)
+    return weight.flatten(1)
+
+
+def float_rows(weight: Tensor) -> Tensor:
+    """Return :func:`rows_of` ``weight`` in float32 and out of the graph, shape
+    (C_out, d)."""
+    return rows_of(weight.detach()).float()
+
+
+def empty_as(weight: Tensor, dtype: Optional[torch.dtype] = None) -> Tensor:
+    """Return an uninitialized tensor in the shape and layout of ``weight``;
+    :func:`rows_of` it is a view in the order of ``weight``'s rows."""
+    return torch.empty_like(weight, dtype=dtype, memory_format=_layout(weight))
+
+
+def in_layout_of(weight: Tensor, tensor: Tensor) -> Tensor:
+    """Return ``tensor``, of ``weight``'s shape, in the layout of ``weight``; a
+    copy only where they differ."""
+    return tensor.contiguous(memory_format=_layout(weight))
+
+
+def row_blocks(rows: Tensor) -> Iterator[slice]:
+    """Yield slices of rows that fit a processor's cache, for functions that
+    treat each row by itself.
+
+    On other devices than the CPU there is one slice, because a call should be
+    as large as possible there.
+
+    Args:
+        rows (Tensor): Filters, shape (C_out, ...).
+
+    Yields:
+        slice: Of consecutive filters; together they cover each filter once.
+    """
+    count = rows.shape[0]
+    if rows.device.type != 'cpu':
+        yield slice(0, count)
+        return
+    size = max(1, rows.numel() // max(count, 1))
+    step = max(1, BLOCK * torch.get_num_threads() // size)
+    for start in range(0, count, step):
+        yield slice(start, start + step)

@@ -3,8 +3,8 @@ directions."""
 import torch
 from torch import Tensor
 
-from .projection import TINY, Projection, ternary_codes
-from .rows import empty_as, float_rows, row_blocks, rows_of
+from .projection import (TINY, Projection, empty_as, float_rows, row_blocks,
+                         rows_of, ternary_codes)
 
 
 class _CosineDistance(torch.autograd.Function):

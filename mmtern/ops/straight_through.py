@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from . import fused
-from .projection import TINY
-from .rows import row_blocks
+from .projection import TINY, row_blocks
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -14,8 +14,7 @@ from mmtern.analysis.expected_sizes import expected_sizes
 from mmtern.analysis.inspection import inspect_config
 from mmtern.analysis.measure import measure_model, summarize
 from mmtern.analysis.plan import plan_config
-from mmtern.files.contents import collect
-from mmtern.files.sizes import Sizes
+from mmtern.files import save_packed
 from ..small_detectors import small_faster_rcnn, ternary_twin
 from ..test_report.work_dirs import small_config
 
@@ -100,10 +99,15 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
         shown(small_config(FLOAT), path)
 
 
-def test_sizes_are_those_of_the_packed_file(plan):
+def test_sizes_are_those_of_the_packed_file(plan, tmp_path):
     sizes = {s.format: s.size for s in expected_sizes(plan.model)}
     for dtype in ('float32', 'float16'):
-        stored = Sizes(collect(plan.model, '2bit', dtype, 'float').sizes)
+        stored = save_packed(
+            plan.model,
+            small_config(TERNARY),
+            str(tmp_path / f'{dtype}.safetensors'), {},
+            encoding='2bit',
+            dtype=dtype).sizes
         assert sizes[f'2 bits, rest {dtype}'] == stored.total('after')
     assert sizes['float32'] == stored.total('before')
 

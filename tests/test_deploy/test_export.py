@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 from mmtern.deploy import OnnxDetector, check_onnx_packages, save_onnx
 from mmtern.deploy.networks import group_levels
-from mmtern.files.trained import build_trained
+from mmtern.files.load import build_trained
 from tests.small_detectors import (small_faster_rcnn, small_retinanet,
                                    ternary_twin)
 

@@ -1,11 +1,14 @@
 """A small packed file, and files that lie with a valid checksum."""
+import hashlib
+import json
+
+import safetensors.torch
 import torch
 from mmengine.config import Config
 from torch import nn
 
 from mmtern import convert
 from mmtern.files import save_packed
-from mmtern.files.container import from_bytes, to_bytes
 from tests.toy import ToyModel
 
 META = dict(classes=('cat', 'dog'), palette=[(1, 2, 3), (4, 5, 6)])
@@ -43,13 +46,22 @@ def expected_state(model: nn.Module) -> dict:
     return state
 
 
+def taken_apart(path) -> tuple:
+    """Metadata and tensors of a packed file, by safetensors alone."""
+    data = path.read_bytes()
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], 'little')])
+    return (json.loads(header['__metadata__']['mmtern']),
+            safetensors.torch.load(data))
+
+
 def rewrite(source, target, change):
     """Change metadata and tensors of a file, with a checksum that fits."""
-    metadata, tensors = from_bytes(source.read_bytes())
-    for key in ('checksum', 'version'):
-        del metadata[key]
+    metadata, tensors = taken_apart(source)
     change(metadata, tensors)
-    target.write_bytes(to_bytes(tensors, metadata))
+    metadata['checksum'] = blank = '0' * 64
+    data = safetensors.torch.save(tensors, dict(mmtern=json.dumps(metadata)))
+    digest = hashlib.sha256(data).hexdigest()
+    target.write_bytes(data.replace(blank.encode(), digest.encode(), 1))
     return str(target)
 
 

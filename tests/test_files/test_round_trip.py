@@ -1,5 +1,7 @@
 """Models to files and back."""
+import hashlib
 import os
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -11,7 +13,7 @@ from mmtern.files.sizes import TERNARY
 from tests.every_type import every_type, random_images
 from tests.test_files.samples import (CONFIG, META, expected_state,
                                       pair_with_shared_weight, rewrite,
-                                      save_toy, toy_model)
+                                      save_toy, taken_apart, toy_model)
 
 
 @pytest.mark.parametrize('encoding', ['zstd', '2bit'])
@@ -180,6 +182,23 @@ def test_every_type_of_layer_comes_back_to_the_bit(tmp_path, encoding,
     with torch.no_grad():
         images = random_images()
         assert torch.equal(again(images), model(images))
+
+
+@pytest.mark.parametrize('version, digest', [
+    (1, '69bd5f139adaed064d38c476ba9f384c40f4c6bd3578d5fc5a0e6b645ea2e224'),
+    (2, '481d42670847d61323c2ffea49352d5726ebd47616929daec8c74998c8f1d31d'),
+])
+def test_files_of_earlier_versions_are_read_to_the_bit(version, digest):
+    """The files were written, and their tensors hashed, by a release that
+    wrote this version; they hold all kinds of entries that it had."""
+    path = Path(__file__).with_name(f'version_{version}.safetensors')
+    assert taken_apart(path)[0]['version'] == version
+    state = read_packed(str(path)).state_dict
+    found = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        head = f'{name} {tensor.dtype} {tuple(tensor.shape)}'
+        found.update(head.encode() + tensor.contiguous().numpy().tobytes())
+    assert found.hexdigest() == digest
 
 
 @pytest.mark.parametrize('groups', [0, -1, 3, True, '1', None])

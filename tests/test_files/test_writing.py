@@ -1,9 +1,7 @@
 """What is refused before a file is written, and what a failed write
 leaves."""
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from mmtern.files import TernaryFileError, read_packed, save_packed
-from mmtern.files.atomic import write_atomically
+from mmtern.files.container import write_atomically
 from tests.test_files.samples import CONFIG, META, save_toy, toy_model
 
 
@@ -114,27 +112,26 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def _write_for_ever(path, started):
+    started.set()
+    while True:
+        for digit in b'123456789':
+            write_atomically(path, bytes([digit]) * 1_000_000, force=True)
+
+
 @pytest.mark.skipif(os.name != 'posix', reason='needs SIGKILL')
 def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
     path = tmp_path / 'a.bin'
     path.write_bytes(b'0' * 1_000_000)
-    code = ('import sys; sys.path.insert(0, sys.argv[2])\n'
-            'from atomic import write_atomically\n'
-            'print("ready", flush=True)\n'
-            'while True:\n'
-            '    for c in b"123456789":\n'
-            '        write_atomically(sys.argv[1], bytes([c]) * 1_000_000, '
-            'force=True)\n')
-    folder = os.path.dirname(sys.modules[write_atomically.__module__].__file__)
+    fork = multiprocessing.get_context('fork')
     for delay in (0.001, 0.004, 0.009, 0.02, 0.05):
-        writer = subprocess.Popen(
-            [sys.executable, '-c', code,
-             str(path), folder],
-            stdout=subprocess.PIPE)
-        writer.stdout.readline()
+        started = fork.Event()
+        writer = fork.Process(
+            target=_write_for_ever, args=(str(path), started))
+        writer.start()
+        assert started.wait(60)
         time.sleep(delay)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
+        writer.kill()
+        writer.join()
         data = path.read_bytes()
         assert len(data) == 1_000_000 and len(set(data)) == 1

@@ -3,33 +3,28 @@ import torch
 
 from mmtern.ops import (QuantizedWeight, cosine_distance, empty_as,
                         exact_threshold, in_layout_of, project, rescale_factor,
-                        rescale_gradient_, row_blocks)
-from mmtern.ops import rows as blocks
-from mmtern.ops import rows_of, ternary_codes
+                        rescale_gradient_, row_blocks, rows_of, ternary_codes)
+from mmtern.ops.projection import BLOCK
 
 
-@pytest.mark.parametrize('rows, d, step', [
-    (7, 100, 1),
-    (7, 30, 3),
-    (7, 1000, 1),
-    (6, 30, 3),
-    (1, 5, 1),
-])
-def test_slices_cover_each_row_once(rows, d, step, monkeypatch):
-    monkeypatch.setattr(blocks, 'BLOCK', 100)
-    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
-    slices = list(row_blocks(torch.zeros(rows, d)))
-    covered = [i for s in slices for i in range(rows)[s]]
-    assert covered == list(range(rows))
-    assert {len(range(rows)[s]) for s in slices[:-1]} <= {step}
+@pytest.fixture(params=[1, 2, 100])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
 
-def test_more_threads_get_larger_blocks(monkeypatch):
-    monkeypatch.setattr(blocks, 'BLOCK', 10)
-    weight = torch.zeros(8, 10)
-    for threads, count in [(1, 8), (2, 4), (100, 1)]:
-        monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
-        assert len(list(row_blocks(weight))) == count
+@pytest.mark.parametrize('rows', [1, 7, 64])
+@pytest.mark.parametrize('d', [1, BLOCK // 8, BLOCK // 3, 2 * BLOCK])
+def test_slices_cover_each_row_once_and_fill_the_cache(rows, d, threads):
+    slices = list(row_blocks(torch.zeros(1).expand(rows, d)))
+    blocks = [range(rows)[s] for s in slices]
+    assert [i for block in blocks for i in block] == list(range(rows))
+    for block in blocks:
+        assert len(block) == 1 or len(block) * d <= threads * BLOCK
+    for block in blocks[:-1]:
+        assert (len(block) + 1) * d > threads * BLOCK
 
 
 def test_other_devices_take_all_rows_at_once():
@@ -51,15 +46,12 @@ def results(weight, grad):
     ]
 
 
-def test_results_do_not_depend_on_blocks(monkeypatch):
+def test_results_of_a_filter_depend_on_no_other():
     generator = torch.Generator().manual_seed(0)
-    weight, grad = torch.randn(2, 37, 64, generator=generator).unbind()
-    whole = results(weight, grad)
-    monkeypatch.setattr(blocks, 'BLOCK', 300)
-    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
-    assert len(list(row_blocks(weight))) == 10
-    for one, other in zip(whole, results(weight, grad)):
-        torch.testing.assert_close(one, other)
+    weight, grad = torch.randn(2, 5, BLOCK // 2 + 1, generator=generator)
+    alone = zip(*(results(weight[i:i + 1], grad[i:i + 1]) for i in range(5)))
+    for one, other in zip(results(weight, grad), alone):
+        torch.testing.assert_close(one, torch.cat(other))
 
 
 def test_codes_are_written_where_asked():

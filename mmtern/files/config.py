@@ -1,23 +1,30 @@
-"""What a config from a stranger may name: parts that are registered, and
-neither commands nor files.
+"""The config in a packed file: a text of plain literals, which is parsed and
+never run, and which may name neither commands nor files.
 
 Building from a config runs what it names. mmengine's registries import any
 dotted name that they do not know, mmcv's ``batched_nms`` evaluates the name of
 its operator, data sets read their classes from a file or an address, and some
 models fetch others. So a config that came with weights is searched for names
-that nobody registered, and what would read, write or fetch when the detector
+that nobody registered. Whatever would read, write or fetch when the detector
 is built is refused or taken out.
 """
+import ast
+import math
 import re
 import sys
-from typing import Any, Dict, FrozenSet, Iterator, Optional, Set, Tuple
+from typing import (Any, Dict, FrozenSet, Iterator, List, Mapping, Optional,
+                    Sequence, Set, Tuple)
 
 import mmengine.registry
 from mmdet import registry as mmdet_registry
+from mmengine.config import Config
 from mmengine.registry import Registry
 from torch import nn
 
 from .errors import TernaryFileError
+
+_PLAIN = (str, int, float, bool, type(None))
+_NOT_FINITE = ('inf', '-inf', 'nan')
 
 TRUST = 'load_detector(path, trust_config=True) loads it all the same'
 
@@ -64,17 +71,186 @@ _LAZY_DATASETS = frozenset(
      'WIDERFaceDataset', 'XMLDataset', 'iSAIDDataset'))
 
 
-def refuse_strange(config: Dict[str, Any]) -> None:
+def config_to_text(cfg: Config) -> str:
+    """Return a config with its bases merged, as Python assignments.
+
+    What ties it to a run is left out: where it was trained and what it
+    started from.
+
+    Raises:
+        TernaryFileError: If the config holds more than literals, or no model.
+    """
+    values = cfg.to_dict()
+    values.pop('work_dir', None)
+    values.update(load_from=None, resume=False)
+    text = render_config(values)
+    parse_config(text)
+    return text
+
+
+def safe_config(text: str, classes: Tuple[str, ...],
+                trust_config: bool) -> str:
+    """Check the config text of a file and return it rendered anew, so that
+    nothing between the lines is handed on.
+
+    Args:
+        text (str): Config text of any origin.
+        classes (tuple): Class names in the file.
+        trust_config (bool): Accept any name; pretrained checkpoints are taken
+            out all the same.
+
+    Raises:
+        TernaryFileError: If the text is no plain config, or names what no
+            registry of mmengine, mmcv, mmdet, mmtern or of a package imported
+            before holds, wants something imported that is not, or would open
+            a file or an address when a detector is built from it.
+    """
+    values = parse_config(text)
+    try:
+        _forget_pretrained(values)
+        if not trust_config:
+            _detach(values, classes)
+            _refuse_strange(values)
+        return render_config(values)
+    except RecursionError:
+        raise TernaryFileError('its config is nested too deeply') from None
+
+
+def render_config(values: Dict[str, Any]) -> str:
+    """Return values as config text, one assignment a line; the inverse of
+    :func:`parse_config`.
+
+    Raises:
+        TernaryFileError: If a value is no plain literal.
+    """
+    text = ''.join(f'{name} = {_render(value, name)}\n'
+                   for name, value in values.items())
+    # An escaped brace of the text that was read is a plain one here.
+    _refuse_placeholders(text)
+    return text
+
+
+def _render(value: Any, where: str) -> str:
+    if isinstance(value, dict):
+        pairs = (f'{_render(key, where)}: {_render(child, f"{where}.{key}")}'
+                 for key, child in value.items())
+        return '{' + ', '.join(pairs) + '}'
+    if isinstance(value, (list, tuple)):
+        children = [_render(child, where) for child in value]
+        if isinstance(value, list):
+            return '[' + ', '.join(children) + ']'
+        return '(' + ''.join(f'{child}, ' for child in children) + ')'
+    if isinstance(value, set) and value:
+        return '{' + ', '.join(sorted(_render(v, where) for v in value)) + '}'
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float({str(value)!r})'
+    if type(value) not in _PLAIN:
+        raise TernaryFileError(
+            'its config is not made of plain literals: '
+            f'{where} holds a {type(value).__name__}, {repr(value)[:80]}')
+    return repr(value)
+
+
+def parse_config(text: str) -> Dict[str, Any]:
+    """Return the values of a config text; it is parsed and not run.
+
+    Accepted is ``name = literal``, where ``dict(key=literal)`` and
+    ``float('inf')`` are literals. mmengine would run the text as Python, fill
+    in ``{{ }}`` and follow ``_base_``.
+
+    Raises:
+        TernaryFileError: If the text holds anything else, or no model.
+    """
+    _refuse_placeholders(text)
+    values: Dict[str, Any] = {}
+    where = 'the text'
+    try:
+        for statement in ast.parse(text).body:
+            where = f'line {statement.lineno}'
+            where, value = _target(statement, where)
+            values[where] = _literal(value, where)
+        # mmengine keeps some names for itself.
+        where = 'the whole'
+        Config(values)
+    except (SyntaxError, ValueError, TypeError, KeyError, AttributeError,
+            RecursionError, MemoryError) as error:
+        if isinstance(error, TernaryFileError):
+            raise
+        # Bad nesting, keys that have no hash, numbers of too many digits.
+        raise _not_plain(where) from None
+    if not isinstance(values.get('model'), dict):
+        raise TernaryFileError('its config holds no model, a dict')
+    return values
+
+
+def _refuse_placeholders(text: str) -> None:
+    if '{{' in text:
+        raise TernaryFileError('its config is not made of plain literals: it '
+                               'holds "{{", which mmengine fills in')
+
+
+def _not_plain(where: str) -> TernaryFileError:
+    return TernaryFileError(
+        f'its config is not made of plain literals: {where} holds more')
+
+
+def _target(statement: ast.stmt, where: str) -> Tuple[str, ast.expr]:
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        raise _not_plain(where)
+    target = statement.targets[0]
+    # ``dict = 5`` would change the meaning of what follows. mmengine gives
+    # names that begin with a line a meaning of their own.
+    if not isinstance(target, ast.Name) or target.id in (
+            'dict', 'float') or target.id.startswith('_'):
+        raise _not_plain(where)
+    return target.id, statement.value
+
+
+def _literal(node: ast.AST, where: str) -> Any:
+    if isinstance(node, ast.Constant) and type(node.value) in _PLAIN:
+        return node.value
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
+        return kind([_literal(child, where) for child in node.elts])
+    if isinstance(node, ast.Dict):
+        # A key of None stands for ``**other``.
+        keys = [key and _literal(key, where) for key in node.keys]
+        if None in node.keys:
+            raise _not_plain(where)
+        return _dict(keys, node.values, where)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == 'dict' and not node.args and all(
+                keyword.arg for keyword in node.keywords):
+            keys = [keyword.arg for keyword in node.keywords]
+            return _dict(keys, [keyword.value for keyword in node.keywords],
+                         where)
+        if node.func.id == 'float' and len(
+                node.args) == 1 and not node.keywords:
+            value = _literal(node.args[0], where)
+            if value in _NOT_FINITE:
+                return float(value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value = _literal(node.operand, where)
+        if type(value) in (int, float):
+            return -value
+    raise _not_plain(where)
+
+
+def _dict(keys: List[Any], nodes: Sequence[ast.AST],
+          where: str) -> Dict[Any, Any]:
+    if len(set(keys)) != len(keys):
+        raise _not_plain(where)
+    return {
+        key: _literal(node, f'{where}.{key}')
+        for key, node in zip(keys, nodes)
+    }
+
+
+def _refuse_strange(config: Dict[str, Any]) -> None:
     """Refuse what could run a command or open a file.
 
     Args:
-        config (dict): After :func:`detach`.
-
-    Raises:
-        TernaryFileError: If it names what no registry of mmengine, mmcv,
-            mmdet, mmtern or of a package imported before holds, wants
-            something imported that is not, or would open a file or an address
-            when a detector is built from it.
+        config (dict): After :func:`_detach`.
     """
     _refuse_imports(config.get('custom_imports'))
     for name, value in config.items():
@@ -88,8 +264,8 @@ def refuse_strange(config: Dict[str, Any]) -> None:
 
 
 def _walk(node: Any, where: str = '') -> Iterator[Tuple[str, Any, Any]]:
-    """Place, key and value of all that a config holds; items of lists have
-    the list's key."""
+    """Yield place, key and value of everything in a config; items of a list
+    have the list's key."""
     if isinstance(node, dict):
         if str(node.get('type')).rpartition('.')[2] == 'Albu':
             where += _ALBU
@@ -204,36 +380,38 @@ def _found(name: str, kinds: Optional[FrozenSet[str]]) -> bool:
 
 
 def _is_pooling(name: str) -> bool:
-    """RoI extractors look theirs up in mmcv.ops."""
-    # Compiled, and of no use to training a model without RoIs.
+    """Return whether RoI extractors find the name in mmcv.ops."""
+    # Imported late: the ops are compiled, and training a model without RoIs
+    # needs none.
     from mmcv import ops
     found = getattr(ops, name, None) if name in ops.__all__ else None
     return isinstance(found, type) and issubclass(found, nn.Module)
 
 
 def _imported(name: str) -> Any:
-    """The object of a dotted name, if its module has been imported."""
+    """Return the object of a dotted name if its module has been imported."""
     module, _, attribute = name.rpartition('.')
     return vars(
         sys.modules[module]).get(attribute) if module in sys.modules else None
 
 
-def detach(config: Dict[str, Any], classes: Tuple[str, ...]) -> None:
+def _detach(config: Dict[str, Any], classes: Tuple[str, ...]) -> None:
     """Take out of a config, in place, what reads and writes and is not needed
     to detect.
 
-    These are pretrained checkpoints, which the file's weights replace, file
-    backends of the test pipelines and backends of the visualizer. A test data
-    set that would read files when it is built is replaced by an empty one with
-    its pipeline.
+    These are file backends of the test pipelines and backends of the
+    visualizer. A test data set that would read files when it is built is
+    replaced by an empty one with its pipeline.
 
     Args:
         config (dict): Values of a config.
         classes (tuple): Names for the empty data set.
     """
-    forget_pretrained(config)
     for name in ('test_dataloader', 'test_pipeline', 'tta_pipeline'):
-        _forget_backends(config.get(name))
+        for node in dicts_in(config.get(name)):
+            for key in ('backend_args', 'file_client_args'):
+                if node.get(key) is not None:
+                    node[key] = None
     loader = config.get('test_dataloader')
     if isinstance(loader, dict) and 'dataset' in loader:
         if not _reads_nothing(loader['dataset']):
@@ -249,30 +427,24 @@ def detach(config: Dict[str, Any], classes: Tuple[str, ...]) -> None:
         visualizer['vis_backends'] = [dict(type='mmengine.LocalVisBackend')]
 
 
-def forget_pretrained(node: Any) -> None:
-    """Take every pretrained checkpoint out of a config, in place."""
-    if isinstance(node, (list, tuple, set)):
+def dicts_in(node: Any) -> Iterator[Any]:
+    """Yield every dict in a config's tree, a dict before those in it."""
+    if isinstance(node, Mapping):
+        yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
         for child in node:
-            forget_pretrained(child)
-    elif isinstance(node, dict):
+            yield from dicts_in(child)
+
+
+def _forget_pretrained(config: Dict[str, Any]) -> None:
+    """Take every pretrained checkpoint out, in place: the file's weights
+    replace them."""
+    for node in dicts_in(config):
         node.pop('pretrained', None)
         if any(key == 'checkpoint' or value == 'Pretrained'
                for _, key, value in _walk(node.get('init_cfg'))):
             node['init_cfg'] = None
-        for child in node.values():
-            forget_pretrained(child)
-
-
-def _forget_backends(node: Any) -> None:
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            _forget_backends(child)
-    elif isinstance(node, dict):
-        for key in ('backend_args', 'file_client_args'):
-            if node.get(key) is not None:
-                node[key] = None
-        for child in node.values():
-            _forget_backends(child)
 
 
 def _reads_nothing(dataset: Any) -> bool:
@@ -291,7 +463,8 @@ def _reads_nothing(dataset: Any) -> bool:
 
 
 def _pipeline(dataset: Any) -> Any:
-    """The pipeline that inference takes from a data set and its wrappers."""
+    """Return the pipeline that inference takes from a data set and its
+    wrappers."""
     while isinstance(dataset, dict) and 'pipeline' not in dataset:
         dataset = dataset.get('dataset') or next(
             iter(dataset.get('datasets') or []), None)

@@ -19,8 +19,7 @@ from torch import nn
 
 import mmtern
 from mmtern.files import TernaryFileError, read_packed, save_packed
-from mmtern.files.config_text import (config_to_text, parse_config,
-                                      render_config)
+from mmtern.files.config import config_to_text, parse_config, render_config
 from tests.test_files.samples import rewrite
 from tests.toy import toy_runner
 
@@ -146,7 +145,7 @@ STRANGE = dict(
     other_kind=put('model.backbone', dict(type='LocalVisBackend')),
     longer=put('model.backbone', dict(type='mmdet.os.system')),
     own_path=put('model.backbone', dict(type='mmengine.fileio.get')),
-    inside=put('model.backbone', dict(type='mmtern.files.read.open')),
+    inside=put('model.backbone', dict(type='mmtern.files.packed.open')),
     class_of_mine=put('model.backbone',
                       dict(type='mmengine.config.Config.fromfile')),
     nms=put('model.test_cfg.nms', dict(type=EVIL)),
