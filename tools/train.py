@@ -44,18 +44,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 
 def remarks(cfg: Config, model: nn.Module, config: str) -> List[str]:
-    """What is odd about the weights that a training starts from."""
+    """Return a sentence where the checkpoint of ``load_from`` does not fit."""
     layers = ternary_layers(model)
     path = cfg.get('load_from')
-    if cfg.get('resume'):
-        return []
-    if not path:
-        return [
-            f'{config} is ternary and has no load_from, so it starts from '
-            'untrained weights and will lose AP; train its float twin first '
-            'and set load_from to that checkpoint'
-        ] if layers else []
-    if '://' in path:
+    # TernaryScheduleHook warns where it is missing.
+    if cfg.get('resume') or not path or '://' in path:
         return []
     checkpoint = read_checkpoint(path)
     missing = provenance.misfits(model, checkpoint['state_dict'])

@@ -2,7 +2,6 @@
 in a sentence. Nothing but a tool may import this: its functions end the
 program."""
 import io
-import logging
 import os
 import os.path as osp
 import sys
@@ -14,13 +13,12 @@ from importlib import import_module
 from typing import Any, Iterator, List, NoReturn, Optional
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.config import Config, DictAction
-from mmengine.logging import MMLogger
+from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, OPTIMIZERS, Registry, init_default_scope
-from mmengine.utils import import_modules_from_strings
+from mmengine.registry import HOOKS, OPTIMIZERS, Registry
 
+from .building import build_model, only_warnings_logged
 from .data import DATA_SECTION, check_data
 from .mistakes import did_you_mean, registered_names, sentence_for
 from .resume import latest_whole_checkpoint
@@ -28,8 +26,8 @@ from .resume import latest_whole_checkpoint
 __all__ = [
     'DATA_SECTION', 'Parser', 'add_common_arguments', 'add_config_options',
     'fail', 'import_quietly', 'load_config', 'mistakes_told',
-    'only_warnings_logged', 'require_data', 'require_file', 'require_keys',
-    'require_load_from', 'require_model', 'use_amp', 'warn'
+    'only_warnings_logged', 'read_config', 'require_data', 'require_file',
+    'require_keys', 'require_load_from', 'require_model', 'use_amp', 'warn'
 ]
 
 # What mmdet says about optional packages as it is imported.
@@ -48,15 +46,21 @@ class Parser(ArgumentParser):
     exit status 1.
 
     Args:
-        description (str): What the tool does.
-        example (str): A command line to start from, shown by ``--help``.
+        description (str, optional): What the tool does.
+        example (str, optional): A command line to start from, shown by
+            ``--help``.
+        **kwargs: Others of ``ArgumentParser``.
     """
 
-    def __init__(self, description: Optional[str], example: str) -> None:
+    def __init__(self,
+                 description: Optional[str] = None,
+                 example: Optional[str] = None,
+                 **kwargs) -> None:
         super().__init__(
             description=description,
-            epilog=f'example:\n  {example}',
-            formatter_class=RawDescriptionHelpFormatter)
+            epilog=f'example:\n  {example}' if example else None,
+            formatter_class=RawDescriptionHelpFormatter,
+            **kwargs)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -140,18 +144,6 @@ def import_quietly(*modules: str) -> None:
             print(line)
 
 
-@contextmanager
-def only_warnings_logged() -> Iterator[None]:
-    """Keep what mmengine's current logger says below a warning to itself."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def load_config(args: Namespace) -> Config:
     """Read the config and merge the command line into it.
 
@@ -159,25 +151,42 @@ def load_config(args: Namespace) -> Config:
     ``work_dirs/<config's name>``, as in mmdet.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not osp.isfile(args.config):
-        names = [osp.basename(path) for path in _configs_beside(args.config)]
-        fail(f'config {args.config!r} does not exist'
-             f'{did_you_mean(osp.basename(args.config), names)}')
-    try:
-        cfg = Config.fromfile(args.config)
-    except Exception as error:
-        # A config is the user's program: whatever it raises is theirs.
-        told = ' '.join(str(error).split())[:600] or 'no reason given'
-        fail(f'config {args.config!r} cannot be read: '
-             f'{type(error).__name__}: {told}')
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        _merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
+    return cfg
+
+
+def read_config(name: str, options: Optional[dict]) -> Config:
+    """Read a config or fail in a sentence.
+
+    Args:
+        name (str): A file, or a config of an installed package as
+            ``package::folder/file.py``.
+        options (dict, optional): Settings of ``--cfg-options``.
+    """
+    _, hub, path = name.partition('::')
+    if not hub and not osp.isfile(name):
+        names = [osp.basename(path) for path in _configs_beside(name)]
+        fail(f'config {name!r} does not exist'
+             f'{did_you_mean(osp.basename(name), names)}')
+    if hub and '/' not in path:
+        # mmengine's own sentence names neither the config nor the folder.
+        fail(f'config {name!r} lacks its folder, as in '
+             'mmtern::configs/NAME.py or mmdet::retinanet/NAME.py')
+    try:
+        cfg = get_config(name) if hub else Config.fromfile(name)
+    except Exception as error:
+        # A config is the user's program: whatever it raises is theirs.
+        told = ' '.join(str(error).split())[:600] or 'no reason given'
+        fail(f'config {name!r} cannot be read: '
+             f'{type(error).__name__}: {told}')
+    if options is not None:
+        _merge_options(cfg, options)
     return cfg
 
 
@@ -221,10 +230,7 @@ def require_model(cfg: Config,
     """
     # The runner builds it again and logs about it then.
     with mistakes_told(config), only_warnings_logged():
-        if cfg.get('custom_imports'):
-            import_modules_from_strings(**cfg.custom_imports)
-        init_default_scope(cfg.get('default_scope') or 'mmdet')
-        model = MODELS.build(cfg.model)
+        model = build_model(cfg)
         if training:
             _check_hooks(cfg)
             _check_optimizer(cfg, model)

@@ -1,4 +1,5 @@
-"""Which exceptions tell a user what to mend, and in which words."""
+"""The one place that tells a user's mistake from a bug: an exception that a
+user can do something about becomes a sentence."""
 import os.path as osp
 import re
 import traceback
@@ -10,43 +11,45 @@ import mmengine.registry
 from mmengine.registry import Registry
 
 PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
-# What our library raises for what a user wrote or gave.
-SAID = (ValueError, OSError, ImportError, FloatingPointError)
-# What building from a wrong config raises in mmengine and mmdet.
+# Types of exceptions that our library raises where a user's value or file is
+# wrong.
+OURS = (ValueError, OSError, ImportError, FloatingPointError)
+# Types of exceptions that building from a wrong config raises in torch,
+# mmengine and mmdet.
 BUILDING = (ValueError, TypeError, KeyError, AssertionError, ImportError,
-            NotImplementedError)
-# Innermost frames and callers in these folders mean the config is read, or
-# something is built from it.
+            RuntimeError)
+# Frames in these folders mean that a config is being read, or that something
+# is being built from it.
 READING = osp.join('mmengine', 'config')
 REGISTRY = osp.join('mmengine', 'registry')
 NOT_REGISTERED = re.compile(r'(\S+) is not in the \S+ registry')
 
 
 def sentence_for(error: BaseException) -> Optional[str]:
-    """The sentence for an exception that a user can do something about.
+    """Return one sentence for an exception that a user can do something about,
+    and None for all others, so that a bug keeps its traceback.
 
-    That is: what mmtern raises for a wrong value or file; what mmengine and
-    mmdet raise while they build from the config; files that cannot be read
-    or written. None for everything else, so that a bug keeps its traceback.
+    A user can do something about what mmtern raises for a wrong value or
+    file, about what the frameworks raise while they build from the config,
+    and about files that cannot be read or written.
     """
     chain = list(_chain(error))
     for link in chain:
-        if isinstance(link, SAID) and _innermost(link).startswith(PACKAGE):
+        if isinstance(link, OURS) and _innermost(link).startswith(PACKAGE):
             return _message(link)
     root = chain[-1]
     if _innermost(root).startswith(PACKAGE):
         return None
     if isinstance(root, OSError) and root.filename is not None:
         return f'{root.strerror}: {str(root.filename)!r}'
-    frames = [frame for link in chain for frame in _frames(link)]
-    building = any(REGISTRY in frame for frame in frames)
-    if building and isinstance(root, BUILDING) or READING in _innermost(root):
+    building = any(REGISTRY in frame for x in chain for frame in _frames(x))
+    if building and isinstance(root, BUILDING) and not _in_our_layer(root):
         return _message(root)
-    return None
+    return _message(root) if READING in _innermost(root) else None
 
 
 def did_you_mean(name: str, accepted: List[str]) -> str:
-    """'; did you mean X?', or nothing where no accepted name is near."""
+    """Return '; did you mean X?', or '' where no accepted name is near."""
     close = get_close_matches(name, accepted, n=1)
     return f'; did you mean {close[0]!r}?' if close else ''
 
@@ -62,7 +65,7 @@ def _message(error: BaseException) -> str:
                 f'{did_you_mean(name, registered_names())}')
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f'{osp.basename(frame.filename)}, line {frame.lineno}'
-    if isinstance(error, KeyError):
+    if isinstance(error, KeyError) and ' ' not in text:
         return (f'the key {text!r} is missing in the config or in a file '
                 f'that it names ({place})')
     if not text:
@@ -72,7 +75,7 @@ def _message(error: BaseException) -> str:
 
 
 def registered_names() -> List[str]:
-    """Names in all registries of mmengine and mmdet, sorted."""
+    """Return the names in all registries of mmengine and mmdet, sorted."""
     names: Set[str] = set()
     for module in (mmengine.registry, mmdet.registry):
         for value in vars(module).values():
@@ -82,12 +85,22 @@ def registered_names() -> List[str]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and those that it was raised from, the first one last."""
+    """Yield an exception and those that it was raised from, the first one
+    last."""
     link: Optional[BaseException] = error
     while link is not None:
         yield link
         hidden = link.__suppress_context__
         link = link.__cause__ or (None if hidden else link.__context__)
+
+
+def _in_our_layer(error: BaseException) -> bool:
+    """Return whether the registry called our code last, as where a wrapper
+    fails and not the part that it wraps."""
+    frames = _frames(error)
+    built = [i for i, frame in enumerate(frames) if REGISTRY in frame]
+    called = frames[built[-1] + 1:built[-1] + 2] if built else []
+    return any(frame.startswith(PACKAGE) for frame in called)
 
 
 def _frames(error: BaseException) -> List[str]:

@@ -150,7 +150,7 @@ def inspect_file(path, monkeypatch, *arguments):
     (dict(nek=None), "unexpected keyword argument 'nek'"),
     (dict(backbone=dict(depth=19)), 'invalid depth 19 for resnet'),
     (dict(backbone=dict(base_channels=-8)), 'negative'),
-    (dict(neck=dict(out_channels=None)), 'error: .*Error: '),
+    (dict(neck=dict(out_channels=None)), 'NoneType'),
 ])
 def test_mistakes_are_one_sentence(model, sentence, monkeypatch, tmp_path):
     path = tmp_path / 'config.py'
@@ -165,7 +165,7 @@ def test_mistakes_are_one_sentence(model, sentence, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize('text, sentence', [
     ('a = 1 / 0', 'ZeroDivisionError: division by zero'),
-    ('a = (', 'error: .*SyntaxError'),
+    ('a = (', 'cannot be read: SyntaxError'),
     ('a = 1', 'no model'),
     ("_base_ = './gone.py'", 'gone.py'),
     ("custom_imports = dict(imports=['gone'])\nmodel = dict(type='RetinaNet')",
@@ -217,7 +217,7 @@ def test_our_own_faults_keep_their_traceback(monkeypatch, tmp_path):
     path = tmp_path / 'config.py'
     cfg.model.neck.where = 'build'
     cfg.dump(str(path))
-    with pytest.raises(SystemExit, match='KeyError.*fault of the detector'):
+    with pytest.raises(SystemExit, match='a fault of the detector'):
         inspect_file(path, monkeypatch)
     cfg.model.neck.where = 'after'
     cfg.dump(str(path))
