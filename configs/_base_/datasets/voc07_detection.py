@@ -53,20 +53,8 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    persistent_workers=False,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='test.json',
-        data_prefix=images,
-        test_mode=True,
-        pipeline=test_pipeline))
+    val_dataloader,
+    dataset=dict(val_dataloader['dataset'], ann_file='test.json'))
 val_evaluator = dict(
     type='CocoMetric', metric='bbox', ann_file=data_root + 'val.json')
-test_evaluator = dict(
-    type='CocoMetric', metric='bbox', ann_file=data_root + 'test.json')
+test_evaluator = dict(val_evaluator, ann_file=data_root + 'test.json')

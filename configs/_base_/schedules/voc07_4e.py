@@ -1,5 +1,5 @@
 # Fine-tuning of a detector that is trained already: SGD, cosine, 4 epochs, no
-# decay, as the float rival's and the ternary ones'.
+# decay, for the float rival and the ternary detectors alike.
 _base_ = 'mmdet::_base_/default_runtime.py'
 max_epochs = 4
 train_cfg = dict(
