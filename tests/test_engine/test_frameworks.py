@@ -65,16 +65,12 @@ def test_missing_package_is_named(monkeypatch):
         frameworks.check_versions()
 
 
-def test_clash_between_frameworks_is_named(monkeypatch):
-    real = frameworks.import_module
-
-    def refuse(name):
-        if name == 'mmdet':
-            raise AssertionError('MMCV==2.2.0 is used but incompatible.')
-        return real(name)
-
-    monkeypatch.setattr(frameworks, 'import_module', refuse)
-    with pytest.raises(ImportError, match='mmdet refuses .*MMCV==2.2.0 is'):
+def test_clash_between_frameworks_is_named(monkeypatch, tmp_path):
+    (tmp_path / 'mmclash.py').write_text(
+        "assert False, 'MMCV==2.2.0 is used but incompatible.'")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(SUPPORTED, 'mmclash', '>=1.0')
+    with pytest.raises(ImportError, match='mmclash refuses .*MMCV==2.2.0 is'):
         frameworks.check_versions()
 
 

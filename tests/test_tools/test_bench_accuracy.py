@@ -149,7 +149,7 @@ def test_absent_files_are_named(missing, words, voc07):
 def test_settings_name_the_zeros_asked_for():
     code = ('import json, sys; from accuracy import train; '
             'run = train.Run("smoke", min_sparsity=0.8, zeros_per=sys.argv[1])'
-            '; print(json.dumps(train._settings(run)["ternary"]))')
+            '; print(json.dumps(train.settings_of(run)["ternary"]))')
     for per, shares in (('filter', (0.8, 0.0)), ('model', (0.0, 0.8))):
         result = call(REPOSITORY / 'tools', '-c', code, per)
         assert result.returncode == 0, result.stderr

@@ -175,7 +175,7 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
         },
         val_AP=_percent(validation, 'mAP'),
         seconds=round(time.time() - started),
-        settings=_settings(run),
+        settings=settings_of(run),
         **asdict(run.epochs),
         float_model=fingerprint(checkpoint),
         device=_device(),
@@ -216,8 +216,8 @@ def _ternary_loss(history: MessageHub, count: int) -> np.ndarray:
     return scalars['train/loss_ternary'].data[0]
 
 
-def _settings(run: Run) -> dict:
-    """The run's method with the values that its defaults had."""
+def settings_of(run: Run) -> dict:
+    """Return the run's method with the values that its defaults had."""
     settings = asdict(run.settings)
     ternary = _ternary_keys(run)
     if ternary is not None:
