@@ -1,16 +1,16 @@
-"""What a setting may be."""
+"""Checks of single settings, and the sentences for wrong ones."""
 import math
 from typing import Sequence, TypeGuard, Union
 
 
 def is_number(value: object) -> TypeGuard[Union[int, float]]:
-    """Whether ``value`` is a finite int or float."""
+    """Return whether ``value`` is a finite int or float."""
     return (isinstance(value, (int, float)) and not isinstance(value, bool)
             and math.isfinite(value))
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Whether ``value`` is a whole number >= 0."""
+    """Return whether ``value`` is a whole number >= 0."""
     return isinstance(value, int) and is_number(value) and value >= 0
 
 

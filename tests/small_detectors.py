@@ -53,6 +53,20 @@ def ternary_twin(model: ConfigDict, **ternary) -> ConfigDict:
         model, type='TernDetector', wrapped=model.type, ternary=ternary)
 
 
+def soft_teacher(**backbone) -> ConfigDict:
+    """A ternary Faster R-CNN inside another detector."""
+    small = small_faster_rcnn()
+    small.backbone.update(backbone)
+    return ConfigDict(
+        type='SoftTeacher',
+        detector=ternary_twin(small),
+        data_preprocessor=dict(
+            type='MultiBranchDataPreprocessor',
+            data_preprocessor=small.data_preprocessor),
+        semi_train_cfg=dict(freeze_teacher=True),
+        semi_test_cfg=dict(predict_on='teacher'))
+
+
 def build(model: ConfigDict) -> torch.nn.Module:
     """Build with fixed random numbers."""
     init_default_scope('mmdet')

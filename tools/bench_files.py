@@ -94,7 +94,7 @@ def measure(case: Case) -> dict:
             predictions=case.predictions))
         _, load_seconds, load_memory = _watched(
             lambda: load_checkpoint(model, path))
-    ternary = file.sizes.of(TERNARY)
+    ternary = file.sizes.in_group(TERNARY)
     bound = ternary.total('bound')
     return dict(
         asdict(case),
@@ -106,7 +106,7 @@ def measure(case: Case) -> dict:
         codes_over_bound=round(ternary.total('codes') / bound - 1, 4),
         ternary_over_bound=round(ternary.total('after') / bound - 1, 4),
         prediction_share=round(
-            file.sizes.of(PREDICTIONS).total('after') / file.file_size, 4),
+            file.sizes.total('after', PREDICTIONS) / file.file_size, 4),
         pack_seconds=round(pack_seconds, 2),
         load_seconds=round(load_seconds, 2),
         pack_memory=pack_memory,

@@ -1,1 +1,2 @@
-"""What a config or a checkpoint makes ternary, and what it will weigh."""
+"""Analyses of a config or a checkpoint: its ternary layers, their numbers and
+the sizes of its files."""

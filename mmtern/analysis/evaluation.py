@@ -1,4 +1,4 @@
-"""What detectors find on the images of a test set, and how right it is."""
+"""Detections on the images of a test set, and their accuracy."""
 import contextlib
 import io
 import sys
@@ -24,7 +24,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 class Boxes(NamedTuple):
-    """Boxes of one image.
+    """The boxes of one image.
 
     Attributes:
         corners: x0, y0, x1, y1 in pixels, shape (N, 4).
@@ -36,7 +36,7 @@ class Boxes(NamedTuple):
     scores: np.ndarray
 
     def confident(self) -> 'Boxes':
-        """Those scored ``SCORE`` or more, best first."""
+        """Return the boxes with a score of ``SCORE`` or more, best first."""
         order = np.argsort(-self.scores, kind='stable')
         order = order[self.scores[order] >= SCORE]
         return Boxes(*(array[order] for array in self))
@@ -62,7 +62,7 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Detections against the ground truth, by COCO's rules.
+    """The accuracy of detections by COCO's rules.
 
     Attributes:
         ap: Mean over classes and overlaps of .50 to .95, in percent.
@@ -81,7 +81,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Findings:
-    """One detector's detections.
+    """The detections of one detector on all images.
 
     Attributes:
         name: 'float' or 'ternary'.
@@ -98,7 +98,7 @@ class Findings:
 def read_ground_truth(cfg: Config,
                       most: int,
                       loader: str = 'test_dataloader') -> GroundTruth:
-    """Evenly spaced images of a config's test set, with their objects.
+    """Read evenly spaced images of a config's test set, with their objects.
 
     Args:
         cfg (Config): With the dataloader.
@@ -224,7 +224,7 @@ def _with_size(box: np.ndarray) -> List[float]:
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of each pair.
+    """Return the intersection over union of each pair of boxes.
 
     Args:
         first (np.ndarray): Corners, shape (N, 4).
@@ -242,8 +242,8 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def match(truth: Boxes, found: Boxes, by_class: bool = True) -> np.ndarray:
-    """The object that each detection takes, best score first, at most one
-    detection an object.
+    """Match detections to objects: each detection takes one object at most,
+    the best scored first.
 
     Args:
         truth (Boxes): Objects, M of them.
@@ -266,8 +266,9 @@ def match(truth: Boxes, found: Boxes, by_class: bool = True) -> np.ndarray:
 
 
 def confusion_matrix(tests: GroundTruth, found: List[Boxes]) -> np.ndarray:
-    """Objects by class (row) and by what was found there (column); the last
-    row and column stand for nothing."""
+    """Count objects by their class (row) and by the class of the detection
+    that matched them (column); the last row and column stand for no object and
+    no detection."""
     count = len(tests.classes)
     matrix: np.ndarray = np.zeros((count + 1, count + 1), int)
     for truth, ignored, boxes in zip(tests.truth, tests.ignored, found):
@@ -285,8 +286,8 @@ def confusion_matrix(tests: GroundTruth, found: List[Boxes]) -> np.ndarray:
 
 
 def by_difference(findings: List[Findings], tests: GroundTruth) -> List[int]:
-    """Indices of the images, those first where the detectors differ most;
-    of a single detector, those with most objects first."""
+    """Return the indices of the images, those first on which the detectors
+    differ most; with a single detector, those first that hold most objects."""
     if len(findings) < 2:
         keys = [len(truth.labels) for truth in tests.truth]
     else:
@@ -299,7 +300,8 @@ def by_difference(findings: List[Findings], tests: GroundTruth) -> List[int]:
 
 
 def counts(truth: Boxes, found: Boxes) -> Tuple[int, int]:
-    """Missed objects and false detections of an image."""
+    """Return the numbers of missed objects and of false detections in an
+    image."""
     found = found.confident()
     right = int((match(truth, found) >= 0).sum())
     return len(truth.labels) - right, len(found.labels) - right

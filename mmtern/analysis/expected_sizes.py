@@ -1,4 +1,4 @@
-"""Bytes that a detector would take in each format, before any export."""
+"""Sizes that a detector would have in each format, before any export."""
 import math
 from typing import Dict, List, NamedTuple, Optional
 
@@ -13,7 +13,7 @@ SCALE_BYTES = 4  # one float32 a filter
 
 
 class ExpectedSize(NamedTuple):
-    """A format's name, its size in bytes and a remark."""
+    """The name of a format, its size in bytes and a remark."""
     format: str
     size: int
     remark: str
@@ -23,7 +23,8 @@ def expected_sizes(
         model: nn.Module,
         measures: Optional[Dict[str,
                                 LayerMeasure]] = None) -> List[ExpectedSize]:
-    """Sizes of the tensors of a converted model, largest first.
+    """Return the sizes of the tensors of a converted model in each format,
+    largest first.
 
     As the packed file stores them: scales and buffers in float32, other
     parameters in float32 or float16. Headers of the files, some kilobytes,
@@ -78,5 +79,5 @@ def expected_sizes(
 
 
 def readable(size: int) -> str:
-    """Bytes as MB (10^6 bytes) or kB."""
+    """Return a number of bytes in MB (10^6 bytes) or kB."""
     return megabytes(size) if size >= 1e6 else f'{size / 1e3:.1f} kB'

@@ -1,4 +1,5 @@
-"""How ternary layers are: zeros, cosine, bits, histogram of weights."""
+"""Measurements of ternary layers: zeros, cosine, entropy and the histogram of
+the weights."""
 from dataclasses import dataclass
 from typing import Dict, Iterable, Optional, Tuple
 
@@ -16,7 +17,7 @@ BINS, HIGHEST = 80, 4.0
 
 @dataclass(frozen=True)
 class LayerMeasure:
-    """A ternary layer in numbers.
+    """The measurements of one ternary layer.
 
     Attributes:
         shape: That of the weight, as the float layer has it.
@@ -41,7 +42,7 @@ class LayerMeasure:
 
 @torch.no_grad()
 def measure_layer(layer: TernaryWeight, weight: Tensor) -> LayerMeasure:
-    """Measure ``weight`` as ``layer`` would ternarize it."""
+    """Measure ``weight`` as if it were the latent weight of ``layer``."""
     filters = layer.filters(weight)
     projection, codes = project_weight(layer.quantizer.settings, filters)
     codes = codes.contiguous().flatten(1)
@@ -100,8 +101,8 @@ def summarize(model: nn.Module) -> Dict[str, float]:
 
 
 def average(measures: Iterable[LayerMeasure]) -> Dict[str, float]:
-    """``zeros``, ``cosine`` and ``bits_per_weight`` over layers, weighted by
-    their weights or filters."""
+    """Return the means of ``zeros``, ``cosine`` and ``bits_per_weight`` over
+    layers, weighted by their numbers of weights or filters."""
     measures = list(measures)
     weights = sum(m.weights for m in measures)
     filters = sum(len(m.codes) for m in measures)

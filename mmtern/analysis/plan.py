@@ -13,7 +13,7 @@ OUTSIDE = 'outside the wrapper'
 
 @dataclass(frozen=True)
 class TernaryPlan:
-    """A built model and the decision on each of its layers.
+    """A built model and the decision about each of its layers.
 
     Attributes:
         model (nn.Module): The detector, converted, weights as initialized.

@@ -1,4 +1,4 @@
-"""Bytes of the file that one would ship of a detector."""
+"""The size of the file in which a detector is shipped."""
 import os.path as osp
 import tempfile
 from typing import Optional
@@ -11,14 +11,14 @@ from ..files import TernaryFileError, save_packed
 
 
 def float_size(model: nn.Module) -> int:
-    """Bytes of a model's state dict, as it is."""
+    """Return the bytes of all tensors in a model's state dict."""
     return sum(x.nbytes for x in model.state_dict().values())
 
 
 def shipped_size(model: nn.Module, cfg: Config) -> Optional[int]:
-    """Bytes of a ternary model's packed file as ``tools/export.py`` writes it
-    by default, of a float model's tensors; None where the config is such
-    that no file can hold it.
+    """Return the bytes of a ternary model's packed file as ``tools/export.py``
+    writes it by default, or those of a float model's tensors; None where no
+    packed file can hold the config.
 
     Args:
         model (nn.Module): With its weights, on the CPU.

@@ -1,4 +1,4 @@
-"""Turn the layers of a built module ternary, in place."""
+"""Conversion of the layers of a built module to ternary ones, in place."""
 import re
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -14,7 +14,8 @@ from .stem import image_readers
 
 
 def ternary_layers(module: nn.Module) -> Dict[str, TernaryWeight]:
-    """The ternary layers of a module by dotted name, shared ones once."""
+    """Return the ternary layers of a module by dotted name; a shared layer
+    appears once."""
     return {
         name: layer
         for name, layer in module.named_modules()
@@ -25,7 +26,7 @@ def ternary_layers(module: nn.Module) -> Dict[str, TernaryWeight]:
 def survey(module: nn.Module,
            scope: Scope,
            reads_image: Optional[bool] = None) -> ConversionReport:
-    """What :func:`convert` would do, without doing it.
+    """Return the report of :func:`convert` without converting anything.
 
     Raises:
         ValueError: If a pattern of ``scope`` has no effect.
@@ -95,15 +96,15 @@ def convert_from_config(
         module: nn.Module,
         ternary: Optional[Dict[str, Any]],
         reads_image: Optional[bool] = None) -> ConversionReport:
-    """:func:`convert` with the keys that :func:`ternary_from_config`
-    takes."""
+    """Convert a module with the keys that :func:`ternary_from_config`
+    accepts."""
     return convert(module, *ternary_from_config(ternary), reads_image)
 
 
 def ternary_from_config(
         ternary: Optional[Dict[str, Any]]) -> Tuple[Scope, TernarySettings]:
-    """Keys of :class:`Scope` and :class:`TernarySettings` in one dict, as
-    configs write them.
+    """Split the ``ternary=dict(...)`` of a config into :class:`Scope` and
+    :class:`TernarySettings`.
 
     Raises:
         ValueError: For an unknown key, naming the nearest valid one.
@@ -126,8 +127,8 @@ def ternary_from_config(
 
 def _with_zeros(report: ConversionReport, layers: Dict[str, nn.Module],
                 scope: Scope, settings: TernarySettings) -> ConversionReport:
-    """The report with each ternary layer's least share of zeros; layers that
-    hold the same parameter count once."""
+    """Return the report with each ternary layer's least share of zeros; layers
+    that hold the same parameter count once."""
     sizes = {id(_latent(layers[x.name])): x.weights for x in report.ternary}
     shares = dict(
         zip(sizes, allocate_zeros(list(sizes.values()), scope.model_sparsity)))
@@ -167,7 +168,7 @@ def _records(module: nn.Module, scope: Scope,
 
 
 def _latent(layer: nn.Module) -> Optional[nn.Parameter]:
-    """The parameter that is or would be the layer's latent weight."""
+    """Return the parameter that is or would be the layer's latent weight."""
     twin = TWINS.get(type(layer))
     if isinstance(layer, TernaryWeight):
         twin = type(layer)

@@ -1,4 +1,4 @@
-"""Plain layers in place of ternary ones, for everything that traces."""
+"""Plain layers in place of ternary ones, for tracing and export."""
 import copy
 from functools import lru_cache
 from typing import Tuple, Type
@@ -11,8 +11,7 @@ from .convert import ternary_layers
 
 
 class _Frozen(nn.Module):
-    """What frozen layers are beside the float type: they hold ``a * t`` and
-    refuse to train."""
+    """The mix-in of frozen layers: they hold ``a * t`` and cannot train."""
 
     def train(self, mode: bool = True):
         """Stay in eval.

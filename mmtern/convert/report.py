@@ -1,4 +1,4 @@
-"""What a conversion did, as rows and as a table for the log."""
+"""The report of a conversion, as records and as a table."""
 from dataclasses import dataclass
 from io import StringIO
 from operator import mul
@@ -21,13 +21,15 @@ class LayerRecord:
 
 
 def left_for(reason: str) -> str:
-    """Why a layer stays full precision, in a table's words."""
+    """Return the words of a table for the reason why a layer stays full
+    precision."""
     return f'left: {reason}'
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """All layers of a module that hold a weight of two or more axes."""
+    """The records of all layers of a module that hold a weight of two or more
+    axes."""
     layers: Tuple[LayerRecord, ...]
 
     @property
@@ -39,7 +41,8 @@ class ConversionReport:
         return [layer for layer in self.layers if layer.reason is not None]
 
     def left_by_reason(self) -> Dict[str, List[LayerRecord]]:
-        """Layers that stay full precision, reasons in alphabetical order."""
+        """Return the layers that stay full precision, with the reasons in
+        alphabetical order."""
         groups: Dict[str, List[LayerRecord]] = {}
         for record in sorted(self.left, key=lambda r: str(r.reason)):
             groups.setdefault(str(record.reason), []).append(record)
@@ -47,13 +50,13 @@ class ConversionReport:
 
     @property
     def ternary_share(self) -> float:
-        """Ternary weights over all weights listed, in [0, 1]."""
+        """The share of ternary weights among all weights listed, in [0, 1]."""
         total = sum(layer.weights for layer in self.layers)
         return sum(layer.weights for layer in self.ternary) / max(total, 1)
 
     def table(self, explain: Callable[[str], str] = left_for) -> Table:
-        """A row for what became ternary and one for each reason to leave a
-        layer, with the layers' names.
+        """Return a table with one row for the ternary layers and one for each
+        reason to leave a layer, with the layers' names.
 
         Args:
             explain (Callable): Words for a reason.
@@ -72,8 +75,8 @@ class ConversionReport:
         return table
 
     def remarks(self) -> List[str]:
-        """The share of ternary weights, the zeros asked of them, and whether
-        some are frozen."""
+        """Return sentences on the share of ternary weights, on their least
+        share of zeros, and on frozen ones."""
         remarks = [
             f'{self.ternary_share:.1%} of the weights in convs and linears '
             'are ternary'

@@ -1,5 +1,5 @@
-"""Which layers become ternary, why the others do not, and how many zeros they
-share."""
+"""The choice of the layers that become ternary, and their least shares of
+zeros."""
 import re
 from dataclasses import dataclass
 from typing import Optional, Sequence
@@ -47,8 +47,9 @@ register_ternary(wrappers.Linear)(TernLinear)
 
 @dataclass(frozen=True)
 class Scope:
-    """Layers chosen by name, and the zeros that they share; patterns are
-    regular expressions, searched for anywhere in the module's dotted name.
+    """The layers to convert, chosen by name, and their least share of zeros;
+    patterns are regular expressions, searched for anywhere in the module's
+    dotted name.
 
     Args:
         include (Sequence[str], optional): Convert only layers that match one
@@ -84,7 +85,8 @@ class Scope:
                         name: str,
                         layer: nn.Module,
                         reads_image: bool = False) -> Optional[str]:
-        """Why ``layer`` stays full precision; None if it becomes ternary.
+        """Return why ``layer`` stays full precision, or None if it becomes
+        ternary.
 
         Args:
             name (str): Its dotted name.

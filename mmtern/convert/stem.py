@@ -1,4 +1,4 @@
-"""Which layers read the image."""
+"""The search for the layers that read the image."""
 import re
 from typing import List, Optional, Set, Tuple
 
@@ -18,7 +18,7 @@ NamedConvs = List[Tuple[str, nn.Conv2d]]
 
 def image_readers(module: nn.Module,
                   reads_image: Optional[bool] = None) -> Set[str]:
-    """Names of the convs that read the image.
+    """Return the names of the convs that read the image.
 
     These are, beside all under a module called ``stem``, the convs that take
     as many channels as the image has, as long as no layer before them puts
@@ -49,8 +49,8 @@ def image_readers(module: nn.Module,
 
 def _image_channels(module: nn.Module, convs: NamedConvs,
                     reads_image: Optional[bool]) -> int:
-    """Channels of the image that ``module`` is given; where it is given none,
-    those of the image that a backbone inside it may read."""
+    """Return the channels of the image that ``module`` reads; where it reads
+    none, those of an RGB image, which a backbone inside it may read."""
     preprocessors = [
         part for part in module.modules()
         if isinstance(part, BaseDataPreprocessor)

@@ -1,1 +1,1 @@
-"""What surrounds a training run: hooks, mixed precision, processes, resume."""
+"""The training run: hooks, mixed precision, processes, resuming, tools."""

@@ -1,4 +1,4 @@
-"""Mixed precision where mmengine has none."""
+"""Mixed precision on the CPU, which mmengine lacks."""
 from contextlib import ExitStack, contextmanager
 from typing import Any, Iterator
 
@@ -12,7 +12,7 @@ from torch import nn
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
-    """bfloat16 autocast on the CPU.
+    """An optimizer wrapper with bfloat16 autocast on the CPU.
 
     mmengine's ``AmpOptimWrapper`` refuses to run without an accelerator.
     bfloat16 has float32's range, so there is no loss scale.
@@ -27,9 +27,9 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
 @contextmanager
 def _float32_proposals(model: Any) -> Iterator[None]:
-    """While entered, a two-stage detector's features and proposals leave
-    their networks in float32: mmcv's RoIAlign and NMS know no bfloat16 on a
-    CPU, whose 8 bits would also round a box by whole pixels."""
+    """Within this context, a two-stage detector's features and proposals are
+    cast to float32: mmcv's RoIAlign and NMS have no bfloat16 on a CPU, and its
+    8 bits would round a box by whole pixels."""
     if is_model_wrapper(model):
         model = model.module
     with ExitStack() as hooks:

@@ -1,4 +1,4 @@
-"""A config's model, built outside a runner."""
+"""Building of a config's model outside a runner."""
 import logging
 from contextlib import contextmanager
 from typing import Iterator

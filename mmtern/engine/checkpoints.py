@@ -1,4 +1,4 @@
-"""The one reader of checkpoints, ``.pth`` and packed ``.safetensors``."""
+"""The one reader of checkpoints, for ``.pth`` and packed ``.safetensors``."""
 import pickle
 import re
 import zipfile

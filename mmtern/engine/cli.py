@@ -1,6 +1,6 @@
-"""What the command-line tools share: arguments, a checked config, and errors
-in a sentence. Nothing but a tool may import this: its functions end the
-program."""
+"""The shared parts of the command-line tools: arguments, a checked config, and
+errors in a sentence. Only tools may import this module, because its functions
+end the program."""
 import io
 import os
 import os.path as osp
@@ -42,8 +42,8 @@ RUNNER_KEYS = ('load_from', 'resume', 'randomness', 'work_dir', 'launcher',
 
 
 class Parser(ArgumentParser):
-    """A parser whose mistakes end the program like all others: one sentence,
-    exit status 1.
+    """A parser whose errors are those of the tools: one sentence and exit
+    status 1.
 
     Args:
         description (str, optional): What the tool does.
@@ -68,8 +68,8 @@ class Parser(ArgumentParser):
 
 
 class _Options(DictAction):
-    """mmengine's key=value options, with a sentence for those that are
-    not."""
+    """mmengine's key=value options, with a sentence for arguments of another
+    form."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         for value in values:

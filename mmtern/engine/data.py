@@ -1,4 +1,4 @@
-"""Whether the files that a config's dataloaders read are there."""
+"""The check that the files of a config's dataloaders exist."""
 import os.path as osp
 from typing import Any, Iterator
 
@@ -26,8 +26,8 @@ def check_data(cfg: Config, *loaders: str) -> None:
 
 
 def _local_paths(node: Any) -> Iterator[str]:
-    """Annotation files and data roots of a dataset config, wrappers
-    included."""
+    """Yield the annotation files and data roots of a dataset config, those of
+    wrapped data sets included."""
     if isinstance(node, (list, tuple)):
         for child in node:
             yield from _local_paths(child)

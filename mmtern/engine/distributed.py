@@ -1,4 +1,5 @@
-"""The process group of a run: gloo where there is no CUDA, and its end."""
+"""The process group of a run: gloo where there is no CUDA, and its orderly
+end."""
 import gc
 import os
 

@@ -1,5 +1,5 @@
-"""How mmtern fits into torch, mmengine and mmdet: their versions, the types in
-their checkpoints, and the place of our configs."""
+"""The fit between mmtern and torch, mmengine and mmdet: their versions, the
+types in their checkpoints, and the place of our configs."""
 from importlib import import_module
 from pickle import UnpicklingError
 from typing import Any, List
@@ -49,8 +49,8 @@ STATISTICS = ('current', 'max', 'mean', 'min')
 
 
 def history_buffer_statistic(owner: Any, name: str) -> Any:
-    """Stand in for ``getattr`` while unpickling: a statistic of
-    ``HistoryBuffer`` and nothing else."""
+    """Replace ``getattr`` while unpickling, and return a statistic of
+    ``HistoryBuffer`` only."""
     from mmengine.logging.history_buffer import HistoryBuffer
     if owner is not HistoryBuffer or name not in STATISTICS:
         raise UnpicklingError(

@@ -1,4 +1,4 @@
-"""Which checkpoint an interrupted run can go on from."""
+"""The search for the checkpoint from which an interrupted run can resume."""
 import logging
 import os.path as osp
 from glob import escape, glob
@@ -15,7 +15,7 @@ MS_DOS_FOLDER = 0x10
 
 
 def is_whole(path: str) -> bool:
-    """Whether a checkpoint was written to its end and reads back.
+    """Return whether a checkpoint was written completely and can be read.
 
     torch's files are zip archives, whose directory comes last and which
     carry a checksum for each tensor, though none for the directory. torch
@@ -42,7 +42,7 @@ def is_whole(path: str) -> bool:
 
 
 def latest_whole_checkpoint(work_dir: str) -> Optional[str]:
-    """The checkpoint to resume from, or None.
+    """Return the checkpoint to resume from, or None.
 
     mmengine takes what ``last_checkpoint`` names. That is used here too,
     unless a kill or a full disk left the note empty or the file damaged: then

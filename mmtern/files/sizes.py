@@ -79,13 +79,13 @@ class Sizes:
     """Stored tensors and their sums."""
     tensors: Sequence[StoredTensor]
 
-    def of(self, group: str) -> 'Sizes':
+    def in_group(self, group: str) -> 'Sizes':
         """Return the tensors of one group."""
         return Sizes([t for t in self.tensors if t.group == group])
 
     def total(self, attribute: str, group: Optional[str] = None) -> float:
         """Return the sum of an attribute over a group, or over all tensors."""
-        tensors = self.of(group).tensors if group else self.tensors
+        tensors = self.in_group(group).tensors if group else self.tensors
         return sum(getattr(tensor, attribute) for tensor in tensors)
 
     @property
@@ -188,7 +188,7 @@ class SizeTable:
             table.add_column(
                 head, justify='left' if head == 'layers' else 'right')
         for group in GROUPS:
-            part = self.sizes.of(group)
+            part = self.sizes.in_group(group)
             if part.tensors:
                 table.add_row(group, f'{part.total("weights"):,}',
                               f'{part.zeros:.1%}' if group == TERNARY else '',
@@ -209,7 +209,7 @@ class SizeTable:
     def remarks(self) -> List[str]:
         """Return the entropy bound, the largest float layers and the notes,
         a line each."""
-        ternary = self.sizes.of(TERNARY)
+        ternary = self.sizes.in_group(TERNARY)
         codes, bound = ternary.total('codes'), ternary.total('bound')
         remarks = [
             f'ternary codes: {codes:,} bytes, entropy bound {bound:,.0f} '

@@ -1,4 +1,4 @@
-"""Wrappers for the model config: build with mmdet, then make ternary.
+"""Wrappers for the model config, which build with mmdet and then convert.
 
 Each builds what it is told to wrap, converts its layers in place and returns
 that very object, so types, methods and state-dict keys stay mmdet's own. Only

@@ -54,12 +54,12 @@ def exact_threshold(weight: Tensor, min_sparsity: float = 0.0) -> Tensor:
         weight (Tensor): Rows, shape (C_out, d), floating point.
         min_sparsity (float): Least share of zeros in a row; restricts the
             search to ``k <= (1 - min_sparsity) d``. Equal magnitudes at the
-            cut are all kept: a threshold cannot tell them apart. Defaults
-            to 0.0.
+            cut all stay non-zero, because a threshold cannot tell them apart.
+            Defaults to 0.0.
 
     Returns:
-        Tensor: Shape (C_out, 1): midway between the last magnitude kept and
-        the first one dropped.
+        Tensor: Shape (C_out, 1): midway between the smallest magnitude above
+        the cut and the largest one below.
     """
     check_sparsity('min_sparsity', min_sparsity)
     magnitude = weight.abs().sort(dim=1, descending=True).values
@@ -93,9 +93,10 @@ def max_threshold(weight: Tensor, factor: float = 0.05) -> Tensor:
 
 def sparsity_threshold(weight: Tensor, min_sparsity: float) -> Tensor:
     """Return the threshold that leaves a share ``min_sparsity`` of zeros in
-    each row, midway between the last magnitude kept and the first one dropped.
+    each row, midway between the two magnitudes at the cut.
 
-    Equal magnitudes are all kept, as in :func:`exact_threshold`. O(d).
+    Equal magnitudes at the cut all stay non-zero, as in
+    :func:`exact_threshold`. O(d).
     """
     check_sparsity('min_sparsity', min_sparsity)
     d = weight.shape[1]
@@ -153,9 +154,9 @@ class Projection(NamedTuple):
     has the shape (C_out, 1).
 
     Attributes:
-        threshold: Magnitude from which a weight is kept.
-        count: Number of weights kept, ``||t||^2``, as a float.
-        inner: ``<w, t>``, the sum of the kept magnitudes.
+        threshold: Magnitude from which on a weight is not zero.
+        count: Number of non-zero weights, ``||t||^2``, as a float.
+        inner: ``<w, t>``, the sum of their magnitudes.
         norm: ``||w||``.
     """
     threshold: Tensor

@@ -1,4 +1,4 @@
-"""The hyperspherical regularizer: turn filters towards ternary
+"""The hyperspherical regularizer, which turns filters towards their ternary
 directions."""
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from .projection import (TINY, Projection, empty_as, float_rows, row_blocks,
 
 
 class _CosineDistance(torch.autograd.Function):
-    """Sum of ``1 - cos(w_j, t_j)`` over rows, t held constant.
+    """The sum of ``1 - cos(w_j, t_j)`` over rows, with t held constant.
 
     The backward recomputes ``t`` from the threshold, so that nothing of the
     weight's size is kept for it.
@@ -41,7 +41,7 @@ class _CosineDistance(torch.autograd.Function):
 
 
 def cosine_distance(weight: Tensor, projection: Projection) -> Tensor:
-    """Regularizer of one layer, ``R = sum_j [1 - cos(w_j, t_j)]``.
+    """Return the regularizer of one layer, ``R = sum_j [1 - cos(w_j, t_j)]``.
 
     Differentiable by ``weight`` only. The gradient is orthogonal to each
     filter: it turns filters and never shrinks them. A pull towards ternary

@@ -1,5 +1,5 @@
-"""Straight-through estimators: ternary values forward, a re-scaled gradient
-backward, and the factor that re-scales it, the derivative of a temperature
+"""Straight-through estimators: ternary values in the forward pass, and in the
+backward pass a gradient re-scaled by a factor, the derivative of a temperature
 Sigmoid."""
 from typing import Callable, Optional
 
@@ -44,16 +44,16 @@ def straight_through(weight: Tensor, values: Tensor,
 
 def sigmoid_bump(weight: Tensor, threshold: Tensor,
                  temperature: float) -> Tensor:
-    """``h = 4 sigmoid(z) (1 - sigmoid(z))`` with ``z = T (|w| / threshold -
-    1)``: 1 at the threshold, falling off on both sides over ``threshold /
-    T``."""
+    """Return ``h = 4 sigmoid(z) (1 - sigmoid(z))`` with ``z = T (|w| /
+    threshold - 1)``: 1 at the threshold, decreasing on both sides over a width
+    of ``threshold / T``."""
     return _quarter_bump(weight, threshold, temperature).mul_(4)
 
 
 def _quarter_bump(weight: Tensor, threshold: Tensor,
                   temperature: float) -> Tensor:
-    """``h / 4 = s - s^2``, by a sigmoid: it takes a quarter of the time of
-    ``tanh``, whose square would need fewer steps."""
+    """Return ``h / 4 = s - s^2`` with a sigmoid ``s``, which takes a quarter
+    of the time of ``tanh``, whose square would need fewer steps."""
     # All-zero rows have threshold 0: 0 * inf, or 0 / 0 where the temperature
     # is denormal, would be NaN.
     slope = temperature / threshold.clamp_min(TINY)
@@ -63,8 +63,8 @@ def _quarter_bump(weight: Tensor, threshold: Tensor,
 
 
 def _is_one(temperature: float, floor: float) -> bool:
-    """Whether the factor is 1 everywhere, the plain straight-through
-    estimator's."""
+    """Return whether the factor is 1 everywhere, as in the plain
+    straight-through estimator."""
     return temperature == 0 or floor == 1
 
 
@@ -73,8 +73,8 @@ def rescale_factor(weight: Tensor,
                    temperature: float,
                    floor: float = 0.2,
                    normalize: bool = True) -> Optional[Tensor]:
-    """Factor ``g`` by which the gradient at a ternary weight reaches its
-    latent weight: ``dL/dw = g * dL/dw_hat``.
+    """Return the factor ``g`` by which the gradient at a ternary weight is
+    multiplied on its way to the latent weight: ``dL/dw = g * dL/dw_hat``.
 
     ``g = floor + (1 - floor) h`` with the bump ``h`` of
     :func:`sigmoid_bump`. That is, up to its peak, the derivative of one step
@@ -137,10 +137,10 @@ def rescale_gradient_(grad: Tensor,
 
 def soft_ternary(weight: Tensor, threshold: Tensor, scale: Tensor,
                  temperature: float) -> Tensor:
-    """``a [sigmoid(T (w/threshold - 1)) - sigmoid(T (-w/threshold - 1))]``,
-    the temperature-Sigmoid forward of Quantization Networks (arXiv
+    """Return ``a [sigmoid(T (w/threshold - 1)) - sigmoid(T (-w/threshold -
+    1))]``, the temperature-Sigmoid forward of Quantization Networks (arXiv
     1911.09464, eq. 3) with thresholds and scale in closed form per row, where
-    the paper learns one pair a layer.
+    the paper learns one pair per layer.
 
     Shapes as in :func:`rescale_factor`; ``scale`` is (C_out, 1). As
     ``temperature`` grows it tends to the ternary ``a t``.
@@ -153,8 +153,8 @@ def soft_ternary(weight: Tensor, threshold: Tensor, scale: Tensor,
 
 def soft_ternary_slope(weight: Tensor, threshold: Tensor, scale: Tensor,
                        temperature: float) -> Tensor:
-    """Derivative of :func:`soft_ternary` by ``weight``, threshold and scale
-    held constant: a bump at each of the two thresholds."""
+    """Return the derivative of :func:`soft_ternary` by ``weight`` with
+    threshold and scale held constant: a bump at each of the two thresholds."""
     threshold = threshold.clamp_min(TINY)
     bumps = (
         sigmoid_bump(weight, threshold, temperature) +
@@ -164,7 +164,8 @@ def soft_ternary_slope(weight: Tensor, threshold: Tensor, scale: Tensor,
 
 
 class _LearnedScale(torch.autograd.Function):
-    """``a+`` on the positive codes, ``-a-`` on the negative ones (TTQ)."""
+    """Multiplies positive codes by ``a+`` and negative codes by ``a-``
+    (TTQ)."""
 
     @staticmethod
     def forward(ctx, weight: Tensor, scales: Tensor, codes: Tensor) -> Tensor:
@@ -192,8 +193,8 @@ class _LearnedScale(torch.autograd.Function):
 
 
 def learned_scale(weight: Tensor, scales: Tensor, codes: Tensor) -> Tensor:
-    """Ternary weight with trained scales, Trained Ternary Quantization
-    (arXiv 1612.01064).
+    """Return the ternary weight with trained scales, as in Trained Ternary
+    Quantization (arXiv 1612.01064).
 
     Forward ``a+ t`` where t > 0 and ``a- t`` where t < 0. Backward by its
     eq. 7 and 8: each scale receives the sum of the gradients it multiplies

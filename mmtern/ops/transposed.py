@@ -1,5 +1,5 @@
-"""Filters of transposed convolutions: a view with the output channels first,
-and the way back."""
+"""The filters of transposed convolutions: their weight with the output
+channels first, and back."""
 from torch import Tensor
 
 

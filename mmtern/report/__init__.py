@@ -1,4 +1,4 @@
-"""One HTML page that shows what a training did to the weights.
+"""One HTML page that shows how a training changed the weights.
 
 Needs plotly and jinja2 (``pip install mmtern[report]``), so nothing of the
 package imports it.

@@ -1,5 +1,5 @@
-"""Figures of what detectors find on the test set: classes, precision over
-recall, confusions."""
+"""Figures of the detectors' accuracy on the test set: AP by class, precision
+over recall, confusions."""
 from typing import List
 
 import numpy as np
@@ -16,7 +16,8 @@ MOST_NUMBERS = 12
 
 
 def class_figure(findings: List[Findings], classes: List[str]) -> go.Figure:
-    """AP of each class, best class first, a bar a detector."""
+    """Draw the AP of each class, best class first, one bar for each
+    detector."""
     last = np.nan_to_num(findings[-1].accuracy.classes)
     order = np.argsort(last)[::-1]
     figure = go.Figure()
@@ -49,7 +50,8 @@ def class_figure(findings: List[Findings], classes: List[str]) -> go.Figure:
 
 
 def recall_figure(findings: List[Findings]) -> go.Figure:
-    """Precision over recall at overlap .5, mean over classes."""
+    """Draw precision over recall at an overlap of 0.5, averaged over
+    classes."""
     figure = go.Figure([
         line(
             RECALLS.round(2).tolist(),
@@ -68,8 +70,8 @@ def recall_figure(findings: List[Findings]) -> go.Figure:
 
 def confusion_figure(findings: List[Findings],
                      classes: List[str]) -> go.Figure:
-    """Shares of each class's objects by what was found there; a matrix a
-    detector."""
+    """Draw the shares of each class's objects by the class of the matching
+    detection, one matrix for each detector."""
     figure = make_subplots(
         rows=1,
         cols=len(findings),

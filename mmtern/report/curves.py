@@ -21,15 +21,15 @@ STATISTICS = {
 
 
 def series(rows: Rows, key: str) -> Tuple[List[float], List[float]]:
-    """Steps and values of one scalar."""
+    """Return the steps and the values of one scalar."""
     rows = [row for row in rows if key in row]
     return [row['step'] for row in rows], [row[key] for row in rows]
 
 
 def loss_figure(run: WorkDir, switches: Sequence[int],
                 twin: Optional[WorkDir]) -> Optional[go.Figure]:
-    """Detector losses, and where the float twin's ended; None without
-    losses."""
+    """Draw the detector's losses and the last losses of the float twin; None
+    without losses."""
     keys = sorted({
         k
         for row in run.train
@@ -52,7 +52,7 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
 
 def regularizer_figure(run: WorkDir,
                        switches: Sequence[int]) -> Optional[go.Figure]:
-    """The regularizer's loss and strength; None if it was never on."""
+    """Draw the regularizer's loss and strength; None if it was never on."""
     steps, values = series(run.train, 'loss_ternary')
     if not any(values):
         return None
@@ -78,7 +78,7 @@ def regularizer_figure(run: WorkDir,
 
 
 def rate_figure(run: WorkDir) -> Optional[go.Figure]:
-    """The learning rate; None if not logged."""
+    """Draw the learning rate; None if it was not logged."""
     steps, values = series(run.train, 'lr')
     if not steps:
         return None
@@ -91,7 +91,8 @@ def rate_figure(run: WorkDir) -> Optional[go.Figure]:
 
 def temperature_figure(run: WorkDir,
                        switches: Sequence[int]) -> Optional[go.Figure]:
-    """The gradient factor's temperature; None if not logged."""
+    """Draw the temperature of the gradient factor; None if it was not
+    logged."""
     steps, values = series(without_repeats(run.train), 'ternary/temperature')
     if not steps:
         return None
@@ -103,7 +104,8 @@ def temperature_figure(run: WorkDir,
 
 
 def logged_parts(run: WorkDir) -> Dict[str, str]:
-    """Parts of the detector with logged statistics, and their colours."""
+    """Return the parts of the detector with logged statistics, and their
+    colours."""
     keys = dict.fromkeys(key for row in run.train for key in row)
     matches = (re.fullmatch('ternary/(.+)_cosine', key) for key in keys)
     return dict(zip((m[1] for m in matches if m), PARTS))
@@ -111,8 +113,8 @@ def logged_parts(run: WorkDir) -> Dict[str, str]:
 
 def statistics_figures(run: WorkDir, parts: Dict[str, str],
                        switches: Sequence[int]) -> Dict[str, go.Figure]:
-    """One figure for each of ``STATISTICS`` that was logged; arguments as of
-    :func:`logged_parts`."""
+    """Draw one figure for each of ``STATISTICS`` that was logged; arguments as
+    in :func:`logged_parts`."""
     figures = {}
     rows = without_repeats(run.train)
     for what, (title, form) in STATISTICS.items():
@@ -137,8 +139,8 @@ def statistics_figures(run: WorkDir, parts: Dict[str, str],
 
 def precision_figure(curves: Dict[str, Curve], metric: str,
                      offset: float) -> Optional[go.Figure]:
-    """Validation AP over all epochs that went into each detector; None if
-    there are too few values for a curve.
+    """Draw the validation AP over all epochs of each detector's training; None
+    if there are too few values for a curve.
 
     Args:
         curves (dict): Epochs and values in percent of 'float' and 'ternary'.
@@ -184,7 +186,7 @@ def _precision_line(steps: list, values: list, name: str) -> go.Scatter:
 
 def _reference(figure: go.Figure, x: Sequence[float], value: float,
                form: str) -> None:
-    """The float twin's last value as a level to compare with."""
+    """Draw the last value of the float twin as a horizontal line."""
     figure.add_trace(
         line([min(x), max(x)], [value] * 2,
              f'float at its end: {value:{form}}',

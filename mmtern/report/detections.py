@@ -1,5 +1,5 @@
-"""Test images with their objects and the detections of several models, for
-drawing in SVG."""
+"""Test images with their objects and the detections of several models, as
+SVG."""
 import base64
 import os.path as osp
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one model finds: boxes to draw, and the result in words."""
+    """The detections of one model: boxes to draw, and a caption."""
     name: str
     boxes: List[Box]
     caption: str
@@ -48,13 +48,13 @@ class Picture:
 
 def draw_pictures(tests: GroundTruth, findings: List[Findings],
                   count: int) -> List[Picture]:
-    """The images on which the detectors differ most."""
+    """Draw the images on which the detectors differ most."""
     chosen = by_difference(findings, tests)[:count]
     return [_picture(tests, findings, index) for index in chosen]
 
 
 def class_color(index: int) -> str:
-    """Colour of a class, the same in every picture."""
+    """Return the colour of a class, which is the same in every picture."""
     return CLASSES[index % len(CLASSES)]
 
 

@@ -1,4 +1,4 @@
-"""Histograms of |w| / threshold, layer by layer and stage by stage."""
+"""Histograms of |w| / threshold for each layer and stage."""
 from typing import Dict
 
 import numpy as np
@@ -21,7 +21,8 @@ def _density(measure: LayerMeasure) -> np.ndarray:
 
 
 def overview_figure(stages: Stages) -> go.Figure:
-    """One heat map a stage: a row a layer, colour the density."""
+    """Draw one heat map for each stage, with one row for each layer and the
+    density as colour."""
     figure = make_subplots(
         rows=1,
         cols=len(stages),
@@ -62,7 +63,8 @@ def overview_figure(stages: Stages) -> go.Figure:
 
 
 def detail_figure(stages: Stages) -> go.Figure:
-    """Curves of all stages for one layer, chosen from a list."""
+    """Draw the histograms of all stages for one layer, which is chosen from a
+    list."""
     names = list(next(reversed(stages.values())))
     figure = go.Figure()
     shown = []

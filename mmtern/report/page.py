@@ -1,4 +1,4 @@
-"""From a work directory to one self-contained HTML file."""
+"""The page: one self-contained HTML file made from a work directory."""
 import json
 import os.path as osp
 from datetime import date

@@ -1,4 +1,4 @@
-"""Where the run switched from approach to ternary."""
+"""The iterations at which a run switched from approach to ternary."""
 from dataclasses import dataclass
 from inspect import signature
 from typing import List, Optional
@@ -9,7 +9,7 @@ from .work_dir import WorkDir
 
 @dataclass(frozen=True)
 class Phases:
-    """Switches of the schedule.
+    """The switches of the schedule.
 
     Attributes:
         iterations: At which layers turn ternary, ascending; several where
@@ -25,8 +25,8 @@ class Phases:
 
     @property
     def epochs(self) -> List[float]:
-        """``iterations`` in epochs; empty where their length is not
-        known."""
+        """Return ``iterations`` in epochs as text, which is empty where their
+        length is unknown."""
         if not self.epoch_length:
             return []
         return [step / self.epoch_length for step in self.iterations]
@@ -82,7 +82,8 @@ def find_phases(run: WorkDir, meta: dict) -> Phases:
 
 
 def _iterations(config: dict, length: Optional[int]) -> Optional[int]:
-    """Iterations of the whole training, where the config tells."""
+    """Return the iterations of the whole training where the config states
+    them."""
     loop = config.get('train_cfg') or {}
     if loop.get('max_iters'):
         return loop['max_iters']

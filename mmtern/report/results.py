@@ -1,4 +1,4 @@
-"""What comes first on the page: accuracy, pictures, sizes."""
+"""The page's first sections: accuracy, pictures, sizes."""
 import os.path as osp
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
@@ -21,7 +21,7 @@ from .work_dir import WorkDir
 
 @dataclass(frozen=True)
 class Tested:
-    """What the detectors find on the test set.
+    """The accuracy of the detectors on the test set.
 
     Attributes:
         tests: The images, None where they are not there.
@@ -33,14 +33,15 @@ class Tested:
     findings: List[Findings]
     missing: List[str]
 
-    def of(self, name: str) -> Optional[Findings]:
-        """The findings of 'float' or 'ternary'."""
+    def by_name(self, name: str) -> Optional[Findings]:
+        """Return the findings of 'float' or 'ternary'."""
         return next((one for one in self.findings if one.name == name), None)
 
 
 @dataclass(frozen=True)
 class Size:
-    """A file or what would be one: its name, bytes, and what it is."""
+    """The name, bytes and description of a file that exists or could be
+    written."""
     name: str
     size: int
     remark: str
@@ -74,8 +75,8 @@ def test_detectors(run: WorkDir, twin: Optional[WorkDir], most: int) -> Tested:
 
 
 def start_epochs(run: WorkDir) -> float:
-    """Epochs of float training in the checkpoint that the run started from;
-    0 where it does not tell."""
+    """Return the epochs of float training in the checkpoint that the run
+    started from, or 0 where it does not state them."""
     if run.start_checkpoint is None:
         return 0
     meta = read_checkpoint(run.start_checkpoint)['meta']
@@ -87,9 +88,9 @@ def start_epochs(run: WorkDir) -> float:
 
 def precision_curves(run: WorkDir,
                      twin: Optional[WorkDir]) -> Dict[str, curves.Curve]:
-    """Validation AP over all epochs that went into each detector; a float
-    twin that goes on from another float run has that run's before its
-    own."""
+    """Return the validation AP over all epochs of each detector's training;
+    the curve of a float twin that continues another float run begins with that
+    run's."""
     found = {}
     for name, source in (('float', twin), ('ternary', run)):
         if source is None:
@@ -108,7 +109,7 @@ def precision_curves(run: WorkDir,
 
 
 def _run_of(checkpoint: str) -> Optional[WorkDir]:
-    """The run whose work directory holds a checkpoint."""
+    """Return the run whose work directory holds a checkpoint."""
     try:
         return WorkDir(osp.dirname(checkpoint) or '.')
     except ValueError:
@@ -117,7 +118,8 @@ def _run_of(checkpoint: str) -> Optional[WorkDir]:
 
 def precision_section(run: WorkDir, twin: Optional[WorkDir],
                       tested: Tested) -> Section:
-    """AP over training, by class, over recall, and confusions."""
+    """Return the section of AP over training, by class, over recall, and
+    confusions."""
     section = Section('precision', 'Average precision', '')
     offset = start_epochs(run)
     found = precision_curves(run, twin)
@@ -159,7 +161,8 @@ def precision_section(run: WorkDir, twin: Optional[WorkDir],
 
 
 def detection_section(tested: Tested, count: int) -> Section:
-    """Pictures with ground truth beside the detectors."""
+    """Return the section of pictures with ground truth beside the
+    detections."""
     more = (', those where the two detectors differ most'
             if len(tested.findings) > 1 else ', those with most objects')
     section = Section(
@@ -183,7 +186,8 @@ def detection_section(tested: Tested, count: int) -> Section:
 
 
 def sizes_of(run: WorkDir, plan: TernaryPlan) -> List[Size]:
-    """The float checkpoint's tensors first, then what one would ship."""
+    """Return the sizes of the float checkpoint's tensors and of the files to
+    ship."""
     sizes = [
         Size('float32 tensors', float_size(plan.model),
              'a checkpoint without optimizer state', False)
@@ -211,7 +215,8 @@ def sizes_of(run: WorkDir, plan: TernaryPlan) -> List[Size]:
 
 
 def size_section(sizes: List[Size], tested: Tested) -> Section:
-    """A row a file: size, ratio, time an image in PyTorch."""
+    """Return the section of file sizes: a row for each file with size, ratio
+    and the time of an image in PyTorch."""
     section = Section(
         'sizes', 'Sizes',
         'Of what is shipped, against the float32 tensors. Times are medians '
@@ -220,7 +225,7 @@ def size_section(sizes: List[Size], tested: Tested) -> Section:
     rows = []
     for size in sizes:
         kind = 'ternary' if size.ternary else 'float'
-        found = tested.of(kind)
+        found = tested.by_name(kind)
         timed = not size.name.endswith(('.onnx', '.pth'))
         rows.append((size, f'{sizes[0].size / size.size:.1f}×',
                      f'{found.milliseconds:.0f}' if found and timed else '–'))
@@ -230,7 +235,7 @@ def size_section(sizes: List[Size], tested: Tested) -> Section:
 
 def tiles(run: WorkDir, twin: Optional[WorkDir], tested: Tested,
           stages: Stages, sizes: List[Size]) -> List[Tuple[str, str, str]]:
-    """The page's first numbers: name, value, note."""
+    """Return the page's first numbers: name, value, note."""
     found: List[Tuple[str, str, str]] = []
     values = {}
     for name, source in (('ternary', run), ('float', twin)):
@@ -238,7 +243,7 @@ def tiles(run: WorkDir, twin: Optional[WorkDir], tested: Tested,
             continue
         before = start_epochs(source)
         _, steps, validated = source.average_precision()
-        measured = tested.of(name)
+        measured = tested.by_name(name)
         if measured is None and not validated:
             continue
         value = measured.accuracy.ap if measured else validated[-1]
@@ -269,7 +274,7 @@ def tiles(run: WorkDir, twin: Optional[WorkDir], tested: Tested,
         long = minutes > 90
         told = f'{minutes / 60:.1f} h' if long else f'{minutes:.1f} min'
         found.append(('training', told, 'steps of the ternary run'))
-    measured = tested.of('ternary')
+    measured = tested.by_name('ternary')
     if measured:
         found.append(('an image', f'{measured.milliseconds:.0f} ms',
                       'PyTorch, CPU, ternary'))
@@ -284,7 +289,7 @@ def _epochs(source: WorkDir, steps: List[float]) -> float:
 
 
 def next_commands(run: WorkDir) -> List[Tuple[str, str]]:
-    """What to do with the trained detector: purpose and command."""
+    """Return purposes and commands for the trained detector."""
     if not run.last_checkpoint:
         return []
     config = osp.join(run.path, f'{run.name}.py')

@@ -1,5 +1,5 @@
-"""The page's sections: each a heading with figures, or a sentence saying
-what is missing."""
+"""The page's sections, each a heading with figures or a sentence on what is
+missing."""
 import os.path as osp
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
@@ -50,7 +50,7 @@ class Section:
 
 def curve_sections(run: WorkDir, twin: Optional[WorkDir],
                    phases: Phases) -> List[Section]:
-    """Losses, schedule and statistics."""
+    """Return the sections of losses, schedule and statistics."""
     switches = phases.iterations
     shaded = (' The shaded part is the approach phase.') if switches else ''
     losses = Section('losses', 'Losses', f'As logged.{shaded}')
@@ -86,8 +86,8 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
 
 def stage_measures(run: WorkDir, plan: TernaryPlan, phases: Phases,
                    missing: List[str]) -> Stages:
-    """Measures at the start (before approach), before the switch and at the
-    end, from the checkpoints that are there."""
+    """Measure the layers at the start (before approach), before the switch and
+    at the end, as far as there are checkpoints."""
     sources = {
         'at the start':
         (run.start_checkpoint,
@@ -117,7 +117,7 @@ def stage_measures(run: WorkDir, plan: TernaryPlan, phases: Phases,
 
 
 def _before_switch(run: WorkDir, phases: Phases) -> Optional[str]:
-    """The last checkpoint of the approach phase."""
+    """Return the last checkpoint of the approach phase."""
     if not phases.iterations:
         return None
     length = phases.epoch_length
@@ -129,7 +129,8 @@ def _before_switch(run: WorkDir, phases: Phases) -> Optional[str]:
 
 
 def histogram_section(stages: Stages, missing: List[str]) -> Section:
-    """Where the weights lie, relative to their filter's threshold δ."""
+    """Return the section of histograms of the weights relative to their
+    filter's threshold δ."""
     section = Section(
         'histograms',
         'Weights against their threshold',
@@ -144,7 +145,8 @@ def histogram_section(stages: Stages, missing: List[str]) -> Section:
 
 
 def table_section(plan: TernaryPlan, stages: Stages) -> Section:
-    """Each ternary layer, then what was left and why."""
+    """Return the section with the table of ternary layers and of those that
+    were left."""
     section = Section(
         'layers', 'Layers',
         f'{plan.report.ternary_share:.1%} of the weights in '
@@ -159,7 +161,7 @@ def table_section(plan: TernaryPlan, stages: Stages) -> Section:
 
 
 def run_section(facts: List[Tuple[str, str]]) -> Section:
-    """Command, seed and versions."""
+    """Return the section of command, seed and versions."""
     section = Section('run', 'How it was run', '')
     section.data['facts'] = facts
     if not facts:

@@ -1,4 +1,4 @@
-"""What a training left in its work directory."""
+"""The content of the work directory of a training."""
 import json
 import os.path as osp
 import re
@@ -25,7 +25,7 @@ FACTS = {
 
 @dataclass(frozen=True)
 class Record:
-    """What one start of the training wrote into its timestamped folder.
+    """The log of one start of the training, from its timestamped folder.
 
     Attributes:
         folder: Its path.
@@ -40,7 +40,7 @@ class Record:
 
 
 class WorkDir:
-    """A run's config, scalars and checkpoints, as far as they are there.
+    """A run's config, scalars and checkpoints, as far as they exist.
 
     All of it comes from the training's own timestamped folders. The config
     beside the checkpoints is anybody's: testing in the same work directory
@@ -89,12 +89,12 @@ class WorkDir:
             dumped[-1]))[0] if dumped else osp.basename(osp.abspath(path))
 
     def glob(self, pattern: str) -> List[str]:
-        """Files of the directory itself, sorted by name."""
+        """Return the files of the directory itself, sorted by name."""
         return sorted(glob(osp.join(escape(self.path), pattern)))
 
     def checkpoints(self, epoch_length: Optional[int]) -> Dict[int, str]:
-        """Paths by iteration, ascending; those named by epoch only where
-        ``epoch_length`` (iterations) is known."""
+        """Return the paths of the checkpoints by iteration, ascending; those
+        named by epoch only where ``epoch_length`` (iterations) is known."""
         found = {}
         for path in self.glob('*.pth'):
             match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth',
@@ -106,7 +106,8 @@ class WorkDir:
 
     @property
     def last_checkpoint(self) -> Optional[str]:
-        """The one that mmengine noted as last, else the highest number."""
+        """Return the checkpoint that mmengine noted as the last, or else that
+        of the highest number."""
         note = osp.join(self.path, 'last_checkpoint')
         if osp.isfile(note):
             with open(note) as file:
@@ -120,7 +121,8 @@ class WorkDir:
 
     @property
     def start_checkpoint(self) -> Optional[str]:
-        """The file of ``start``, a downloaded one from torch's cache."""
+        """Return the file of ``start``, which is in torch's cache if it was
+        downloaded."""
         source = self.start
         if source and '://' in source:
             source = osp.join(torch.hub.get_dir(), 'checkpoints',
@@ -129,14 +131,14 @@ class WorkDir:
 
     @property
     def seconds(self) -> Optional[float]:
-        """Time of all training steps, without validation."""
+        """Return the time of all training steps, without validation."""
         times = [row['time'] for row in self.train if 'time' in row]
         if not times:
             return None
         return sum(times) / len(times) * self.train[-1]['step']
 
     def facts(self, meta: dict) -> List[Tuple[str, str]]:
-        """How the training was run: name and value of each fact.
+        """Return name and value of the facts about the run.
 
         Args:
             meta (dict): ``meta`` of its last checkpoint.
@@ -157,8 +159,8 @@ class WorkDir:
         return found
 
     def average_precision(self) -> Tuple[str, List[float], List[float]]:
-        """Name of the metric, steps of validation and its values in
-        percent."""
+        """Return the name of the metric, the steps of validation and its
+        values in percent."""
         keys = [key for row in self.val for key in row]
         known = [key for key in METRICS if key in keys]
         known += [key for key in keys if key.endswith('mAP')]
@@ -170,7 +172,7 @@ class WorkDir:
 
 
 def _read_records(path: str) -> List[Record]:
-    """The starts that make up the training: the last one that did not
+    """Return the starts that make up the training: the last one that did not
     resume, and those that resumed it."""
     records: List[Record] = []
     # Named by time, so sorting is the order of the runs.
@@ -192,7 +194,8 @@ def _read_records(path: str) -> List[Record]:
 
 
 def _join(before: Rows, after: Rows) -> Rows:
-    """A resumed run does some steps again; the later run counts."""
+    """Join the scalars of several starts; where a resumed run repeats steps,
+    the later run counts."""
     if not after:
         return before
     start = after[0]['step']
@@ -200,12 +203,12 @@ def _join(before: Rows, after: Rows) -> Rows:
 
 
 def without_repeats(rows: Rows) -> Rows:
-    """Rows of statistics of the weights, each measurement once.
+    """Return the rows of statistics of the weights, each measurement once.
 
     Version 0.1 wrote the last measurement into every line of the log until
     the next one.
     """
-    kept: Rows = []
+    different: Rows = []
     last: Dict[str, float] = {}
     for row in rows:
         measured = {
@@ -214,9 +217,9 @@ def without_repeats(rows: Rows) -> Rows:
             if key.startswith('ternary/') and key != 'ternary/lambda'
         }
         if measured and measured != last:
-            kept.append(row)
+            different.append(row)
             last = measured
-    return kept
+    return different
 
 
 def _read_lines(path: str) -> Rows:

@@ -15,7 +15,7 @@ from mmtern.analysis.inspection import inspect_config
 from mmtern.analysis.measure import measure_model, summarize
 from mmtern.analysis.plan import plan_config
 from mmtern.files import save_packed
-from ..small_detectors import small_faster_rcnn, ternary_twin
+from ..small_detectors import soft_teacher
 from ..test_report.work_dirs import small_config
 
 TERNARY = 'configs/tern_retinanet_r18-lite_shapes.py'
@@ -50,29 +50,14 @@ def test_a_wrapped_backbone_leaves_the_rest():
     assert {r.reason for r in report.left} == {'outside the wrapper'}
 
 
-def soft_teacher() -> Config:
-    """A detector that is wrapped inside another's config."""
-    small = small_faster_rcnn()
-    return Config(
-        dict(
-            model=dict(
-                type='SoftTeacher',
-                detector=ternary_twin(small),
-                data_preprocessor=dict(
-                    type='MultiBranchDataPreprocessor',
-                    data_preprocessor=small.data_preprocessor),
-                semi_train_cfg=dict(freeze_teacher=True),
-                semi_test_cfg=dict(predict_on='teacher'))))
-
-
 def test_a_wrapper_inside_another_detector():
-    plan = plan_config(soft_teacher())
+    plan = plan_config(Config(dict(model=soft_teacher())))
     assert plan.wrapped
     names = [record.name for record in plan.report.ternary]
     assert names == list(ternary_layers(plan.model))
     assert {name.split('.')[0] for name in names} == {'student', 'teacher'}
     assert {r.reason for r in plan.report.left} == {'stem', 'prediction'}
-    text = shown(soft_teacher())
+    text = shown(Config(dict(model=soft_teacher())))
     assert 'teacher.backbone.conv1' in text
 
 

@@ -154,7 +154,7 @@ def test_a_sparse_layer_comes_back_to_the_bit(tmp_path):
     weight = read_packed(str(tmp_path /
                              'a.safetensors')).state_dict['0.weight']
     assert torch.equal(weight, model[0].ternary_weight)
-    ternary = table.sizes.of(TERNARY)
+    ternary = table.sizes.in_group(TERNARY)
     assert 1 < ternary.total('codes') / ternary.total('bound') < 1.06
     save_packed(
         model, CONFIG, str(tmp_path / 'b.safetensors'), META, encoding='2bit')

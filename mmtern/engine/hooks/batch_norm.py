@@ -74,7 +74,8 @@ class TernaryBatchNormHook(Hook):
 
 
 def _iterations_left(runner: Runner) -> int:
-    """Iterations to the next estimation, the present one included."""
+    """Return the number of iterations to the next estimation, the present one
+    included."""
     loop = runner.train_loop
     period = (
         len(loop.dataloader)
@@ -108,7 +109,8 @@ def _estimate_statistics(runner: Runner, batches: List[dict]) -> None:
 
 @contextmanager
 def _plain_average(norms: List[_BatchNorm]) -> Iterator[None]:
-    """Statistics start anew, and each batch counts the same."""
+    """Within this context, statistics start anew, and each batch has the same
+    weight."""
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -122,7 +124,8 @@ def _plain_average(norms: List[_BatchNorm]) -> Iterator[None]:
 
 @contextmanager
 def _in_eval(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """Ternary layers compute as they are validated, in each phase."""
+    """Within this context, ternary layers compute as in validation, in each
+    phase."""
     modes = [layer.training for layer in layers]
     for layer in layers:
         layer.training = False

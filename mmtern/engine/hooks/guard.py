@@ -1,4 +1,4 @@
-"""Stop a run whose weights are no longer numbers."""
+"""The guard that stops a run whose weights are no longer finite."""
 from typing import Dict, List, Optional
 
 import torch
@@ -13,7 +13,8 @@ from ...checks import check_positive_count
 
 
 def non_finite_tensors(model: torch.nn.Module) -> List[str]:
-    """Names of the parameters and buffers that hold NaN or infinity.
+    """Return the names of the parameters and buffers that hold NaN or
+    infinity.
 
     One fused reduction and one transfer to the host a device and dtype,
     however many layers there are.
@@ -94,7 +95,7 @@ class TernaryGuardHook(Hook):
 
 
 def _saves_after_this(runner: Runner) -> bool:
-    """Whether a checkpoint follows this training iteration."""
+    """Return whether a checkpoint is written after this training iteration."""
     return any(
         isinstance(hook, CheckpointHook) and not hook.by_epoch and (
             hook.every_n_train_iters(runner, hook.interval) or

@@ -1,4 +1,5 @@
-"""The regularizer's way into the detector's loss."""
+"""The hook that adds the hyperspherical regularizer to the detector's
+losses."""
 from typing import Any, Dict, Iterable, List, Optional, Union
 
 import torch
@@ -126,7 +127,7 @@ class TernaryRegularizerHook(Hook):
             self._handles.pop().remove()
 
     def strength(self, runner: Runner) -> float:
-        """``lambda`` at the runner's iteration."""
+        """Return ``lambda`` at the runner's iteration."""
         begin, end = self._span(runner)
         if not begin <= runner.iter < end:
             return 0.0

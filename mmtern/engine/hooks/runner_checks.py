@@ -1,5 +1,5 @@
-"""Checks of the runner around our hooks: what is refused, and what a ternary
-network is known to suffer from."""
+"""Checks of the runner: sharded models and duplicate hooks are refused, and
+settings that harm a ternary network are warned about."""
 import logging
 from typing import Dict, Iterator, List
 
@@ -20,7 +20,8 @@ SHARDED = ('FullyShardedDataParallel', 'FSDPModule', 'DeepSpeedEngine')
 
 
 def check_alone(runner: Runner, hook: Hook) -> None:
-    """Two hooks of one kind would overwrite each other's phases.
+    """Refuse a second hook of the same type, because the two would overwrite
+    the phases of each other.
 
     Raises:
         ValueError: If the runner has more than one.
@@ -36,7 +37,7 @@ def check_alone(runner: Runner, hook: Hook) -> None:
 def refuse_sharded(model: nn.Module) -> None:
     """Raise where ranks hold parts of a weight.
 
-    A filter is projected as a whole, and its ternary values are kept until
+    A filter is projected as a whole, and its ternary values are cached until
     the weight's version counter moves; gathering shards does not move it.
 
     Raises:
@@ -65,7 +66,7 @@ def warn_of_settings(runner: Runner, layers: Dict[str, TernaryWeight]) -> None:
 
 def settings_to_mend(runner: Runner,
                      layers: Dict[str, TernaryWeight]) -> Iterator[str]:
-    """The sentences of :func:`warn_of_settings`."""
+    """Yield the sentences that :func:`warn_of_settings` logs."""
     model = runner.model
     if is_model_wrapper(model):
         model = model.module
@@ -113,7 +114,8 @@ def _holds_ternary(module: nn.Module) -> bool:
 
 
 def _decays(runner: Runner, layers: Dict[str, TernaryWeight]) -> List[float]:
-    """Weight decays above 0 with which latent weights are trained."""
+    """Return the weight decays above 0 with which latent weights are
+    trained."""
     latent = {id(layer.latent) for layer in layers.values()}
     return [
         group['weight_decay']
@@ -137,6 +139,6 @@ def optimizers_of(optim_wrapper: OptimWrapper) -> List[Optimizer]:
 
 
 def forward_mode(args: tuple, kwargs: dict) -> str:
-    """The ``mode`` that mmengine's ``BaseModel.forward(inputs, data_samples,
-    mode='tensor')`` was called with."""
+    """Return the ``mode`` that mmengine's ``BaseModel.forward(inputs,
+    data_samples, mode='tensor')`` was called with."""
     return kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')

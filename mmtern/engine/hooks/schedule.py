@@ -1,4 +1,4 @@
-"""The two phases of training: approach, then ternary."""
+"""The schedule of training: an approach phase, then the ternary phase."""
 from typing import Dict, Optional, Sequence, Union
 
 from mmengine.hooks import Hook
@@ -16,7 +16,8 @@ APPROACHES = ('proximal', 'float')
 
 def unwrapped_ternary_layers(runner: Runner,
                              hook: str) -> Dict[str, TernaryWeight]:
-    """The ternary layers of the runner's model, DDP and the like taken off.
+    """Return the ternary layers of the runner's model, without the prefix of
+    wrappers such as DDP.
 
     Raises:
         ValueError: If there are none, or the model is sharded.
@@ -42,8 +43,8 @@ def train_progress(runner: Runner, begin: int) -> float:
 
 
 def is_moment(value: object) -> bool:
-    """Whether ``value`` is a whole number >= 0, of epochs or iterations, or a
-    share of the run, a float between 0 and 1."""
+    """Return whether ``value`` is a whole number >= 0, of epochs or
+    iterations, or a share of the run, a float between 0 and 1."""
     return is_count(value) or (isinstance(value, float) and 0.0 < value < 1.0)
 
 

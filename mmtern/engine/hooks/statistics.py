@@ -1,4 +1,4 @@
-"""What happens to the weights, for the visualizers."""
+"""Statistics of the ternary weights during training, for the visualizers."""
 from collections import defaultdict
 from functools import partial
 from statistics import mean
@@ -67,7 +67,7 @@ class TernaryStatisticsHook(Hook):
         self._stop()
 
     def _stop(self) -> None:
-        """Leave the optimizers as they were."""
+        """Remove the hooks from the optimizers."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -102,8 +102,8 @@ class TernaryStatisticsHook(Hook):
 
     @torch.no_grad()
     def measure(self) -> Dict[str, float]:
-        """Scalars of the moment; remembers the codes for the next call and
-        forgets the gradients."""
+        """Return the scalars of this moment; the codes are stored for the next
+        call, and the stored gradients are dropped."""
         before = self._last_codes
         self._remember()
         parts: Dict[str, Dict[str,
@@ -134,8 +134,8 @@ class TernaryStatisticsHook(Hook):
         return scalars
 
     def _phases(self) -> Dict[str, float]:
-        """Temperature and phase, means over the layers; of each part, too,
-        where the schedule stages them."""
+        """Return the means of temperature and phase over the layers, and over
+        those of each part where the schedule stages them."""
         groups: Dict[str, List[Quantizer]] = defaultdict(list)
         for name, layer in self._layers.items():
             groups[''].append(layer.quantizer)

@@ -3,13 +3,13 @@ to write instead."""
 from types import SimpleNamespace
 
 import pytest
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.optim import build_optim_wrapper
 
 from mmtern import TernaryScheduleHook, ternary_layers
 from mmtern.engine.hooks.runner_checks import settings_to_mend
-from ...small_detectors import (build, small_faster_rcnn, small_retinanet,
+from ...small_detectors import (build, small_retinanet, soft_teacher,
                                 ternary_twin)
 from ...toy import ToyModel, toy_runner
 
@@ -81,16 +81,7 @@ def test_a_resumed_run_has_its_start():
 
 
 def test_a_teacher_is_meant_to_be_frozen():
-    small = small_faster_rcnn()
-    small.backbone.update(GOOD)
-    model = ConfigDict(
-        type='SoftTeacher',
-        detector=ternary_twin(small),
-        data_preprocessor=dict(
-            type='MultiBranchDataPreprocessor',
-            data_preprocessor=small.data_preprocessor),
-        semi_train_cfg=dict(freeze_teacher=True),
-        semi_test_cfg=dict(predict_on='teacher'))
+    model = soft_teacher(**GOOD)
     assert sentences(model) == []
     model.detector.backbone.frozen_stages = 1
     frozen, = sentences(model)
