@@ -1,4 +1,5 @@
 """Building of a config's model outside a runner."""
+import copy
 import logging
 from contextlib import contextmanager
 from typing import Iterator
@@ -44,4 +45,5 @@ def build_model(cfg: Config) -> nn.Module:
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
         init_default_scope(cfg.get('default_scope') or 'mmdet')
-        return MODELS.build(cfg.model)
+        # mmdet's DETRs write into their config.
+        return MODELS.build(copy.deepcopy(cfg.model))

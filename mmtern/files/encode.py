@@ -24,7 +24,8 @@ from ..ops import pack_codes, packed_size, unpack_codes
 from .errors import TernaryFileError
 
 ENCODINGS = ('zstd', '2bit')
-# Suffixes of the parts; no key of a state dict holds a colon.
+# Suffixes of the parts; no key of a state dict holds a colon. They and the
+# names of the kinds belong to the format, and so they stay.
 CODES, RUNS, SIGNS = ':codes', ':gaps', ':signs'
 SCALE, SHUFFLED = ':scale', ':planes'
 PARTS = dict(

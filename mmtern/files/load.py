@@ -1,6 +1,7 @@
 """Detectors from files: from a packed file alone, from a config and a
 checkpoint that must fit it, and packed files wherever mmengine reads a
 checkpoint."""
+import copy
 import hashlib
 import os
 import os.path as osp
@@ -94,7 +95,8 @@ def build_trained(cfg: Config,
             holds class names or colours that are none.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    # mmdet's DETRs write into their config.
+    model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model)))
     try:
         loaded = load_checkpoint(model, checkpoint, 'cpu', strict=True)
     except TernaryFileError:
