@@ -60,7 +60,8 @@ def toy_runner(work_dir, hooks=(), model=None, epochs=3, **kwargs) -> Runner:
     return Runner(
         model=model or ToyModel(),
         work_dir=str(work_dir),
-        train_dataloader=DataLoader(ToyData(), batch_size=2),
+        train_dataloader=kwargs.pop('train_dataloader',
+                                    DataLoader(ToyData(), batch_size=2)),
         train_cfg=kwargs.pop('train_cfg',
                              dict(by_epoch=True, max_epochs=epochs)),
         optim_wrapper=kwargs.pop(

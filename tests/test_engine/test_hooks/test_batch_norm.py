@@ -1,6 +1,8 @@
 import pytest
 import torch
 from mmengine.hooks import Hook
+from torch.multiprocessing import spawn
+from torch.utils.data import DataLoader
 
 from mmtern import TernaryBatchNormHook, TernaryScheduleHook
 from ...toy import ToyData, ToyModel, toy_runner
@@ -19,14 +21,15 @@ class AtEpochsEnd(Hook):
     its ternary weights have on the last batches."""
     priority = 'VERY_LOW'
 
-    def __init__(self, num_batches):
+    def __init__(self, num_batches, images=None):
         self.num_batches = num_batches
+        self.images = ToyData().images if images is None else images
         self.stored, self.expected = [], []
 
     def after_train_epoch(self, runner):
         conv = first_conv(runner)
         weight = conv.quantizer(conv.weight.detach(), False)
-        images = ToyData().images.reshape(4, 2, 4, 6, 6)[-self.num_batches:]
+        images = self.images.split(2)[-self.num_batches:]
         outputs = [
             torch.nn.functional.conv2d(x, weight, conv.bias, padding=1)
             for x in images
@@ -127,6 +130,38 @@ def test_a_run_of_iterations(tmp_path):
         default_hooks=dict(checkpoint=None, logger=None)).train()
     # The second step of all has seen two batches as well.
     assert seen == [2, 4, 8, 11]
+
+
+def _train_a_rank(rank, folder):
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = ToyModel()
+    # Each rank has images of its own, as by a distributed sampler.
+    images = ToyData().images[4 * rank:4 * rank + 4]
+    watch = AtEpochsEnd(2, images)
+    (folder / str(rank)).mkdir()
+    toy_runner(
+        folder / str(rank), [TernaryBatchNormHook(2), watch],
+        model,
+        epochs=1,
+        train_dataloader=DataLoader([
+            dict(inputs=image, data_samples=torch.zeros(2)) for image in images
+        ],
+                                    batch_size=2)).train()
+    torch.save((watch.stored, watch.expected), folder / f'{rank}.pt')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='tests gloo on the CPU')
+def test_ranks_share_the_mean_of_their_statistics(tmp_path):
+    spawn(_train_a_rank, (tmp_path, ), nprocs=2)
+    (one, own), (other, others) = (
+        torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for kind in range(2):
+        assert not torch.allclose(own[0][kind], others[0][kind])
+        torch.testing.assert_close(one[0][kind],
+                                   (own[0][kind] + others[0][kind]) / 2)
 
 
 def test_layers_in_eval_stay_as_they_are(tmp_path):
