@@ -52,8 +52,8 @@ def _build_ternary(wrapped: Union[str, type,
 def TernDetector(wrapped: Union[str, type, None] = None,
                  ternary: Optional[Dict[str, Any]] = None,
                  **cfg) -> nn.Module:
-    """Build a detector and make its convs and RoI fully connected layers
-    ternary, all but the stem and the prediction layers.
+    """Build a detector and make ternary all layers of a type that has a
+    ternary twin, but for the stem and the prediction layers.
 
     Args:
         wrapped (str or type): The detector's own ``type``, e.g.

@@ -42,9 +42,12 @@ BACKBONE_BUDGETS = {
     'smoke': Budget(1, 2),
 }
 
-# Of transformers, which learn little in epochs as few: 200 iterations on the
-# drawn shapes.
-TRANSFORMER_BUDGETS = {'short': Budget(20, 10), 'smoke': Budget(1, 2)}
+# Of transformers; an epoch of the drawn shapes has 20 iterations.
+TRANSFORMER_BUDGETS = {
+    'short': Budget(10, 10),
+    'medium': Budget(20, 10),
+    'smoke': Budget(1, 2),
+}
 
 BUDGET_NAMES = list(
     dict.fromkeys(
