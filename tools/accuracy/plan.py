@@ -44,7 +44,7 @@ BACKBONE_BUDGETS = {
 
 # Of transformers; an epoch of the drawn shapes has 20 iterations.
 TRANSFORMER_BUDGETS = {
-    'short': Budget(10, 10),
+    'short': Budget(5, 10),
     'medium': Budget(20, 10),
     'smoke': Budget(1, 2),
 }
