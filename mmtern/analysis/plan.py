@@ -1,5 +1,6 @@
 """What a config makes ternary, found by building its model, without data,
 weights or training."""
+import copy
 import logging
 from dataclasses import dataclass, replace
 from traceback import walk_tb
@@ -84,7 +85,7 @@ def _build(cfg: Config) -> nn.Module:
         if imports:
             import_modules_from_strings(**imports)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
-        return MODELS.build(ConfigDict(cfg.model))
+        return MODELS.build(copy.deepcopy(ConfigDict(cfg.model)))
     except ValueError as error:
         # Our own sentences are of this type.
         raise ConfigError(str(error)) from error

@@ -1,6 +1,7 @@
 """What the command-line tools share: arguments, a checked config, and errors
 in a sentence. Nothing but a tool may import this: its functions end the
 program."""
+import copy
 import io
 import logging
 import os
@@ -224,7 +225,8 @@ def require_model(cfg: Config,
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
         init_default_scope(cfg.get('default_scope') or 'mmdet')
-        model = MODELS.build(cfg.model)
+        # mmdet's DETRs write into their config.
+        model = MODELS.build(copy.deepcopy(cfg.model))
         if training:
             _check_hooks(cfg)
             _check_optimizer(cfg, model)

@@ -1,4 +1,5 @@
 """A detector from a config and a checkpoint that must fit it."""
+import copy
 import pickle
 import zipfile
 from typing import Any, Dict, Tuple
@@ -32,7 +33,8 @@ def build_trained(cfg: Config,
             holds class names or colours that are none.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    # mmdet's DETRs write into their config.
+    model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model)))
     try:
         loaded = load_checkpoint(model, checkpoint, 'cpu', strict=True)
     except TernaryFileError:

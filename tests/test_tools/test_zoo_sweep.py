@@ -73,8 +73,7 @@ def test_table_tells_our_failures_from_mmdets_and_survives_crashes(tmp_path):
     # What holds the other weights is told.
     assert '## Below 95 %' in table
     kept = good['left']['prediction']['weights'] / good['parameters']
-    assert f'{kept:.1%} last layers of heads' in table
-    assert '(`bbox_head.retina_reg`)' in table
+    assert f'{kept:.1%} predictions (`bbox_head.retina_reg`)' in table
     order = [table.index(f'{x}.py') for x in ('good', 'ours', 'wrong')]
     assert order == sorted(order)
     # Layers are counted anew without a run.

@@ -3,14 +3,12 @@ from typing import Any, Dict, List
 
 # What a config should reach, and how much of its weights is worth a word.
 REACH, MENTIONED = 0.95, 0.005
-# Reasons that an option takes away.
-OPTIONAL = ('prediction', 'depthwise', 'stem')
-WHY = dict(
-    prediction='last layers of heads (with many classes most of them), '
-    'offsets and weights of deformable layers',
-    depthwise='depthwise convs',
-    Embedding='embeddings, looked up',
-    NormedLinear='a classifier that divides by its norm')
+WORDS = {
+    'prediction': 'predictions',
+    'depthwise': 'depthwise convs',
+    'Embedding': 'embeddings',
+    'AbsolutePositionEmbedding.pos_embed': 'position embeddings'
+}
 
 
 def verdict(record: Dict[str, Any]) -> str:
@@ -70,10 +68,15 @@ def _exceptions(records: List[Dict[str, Any]]) -> List[str]:
     """A row for each config that is below ``REACH`` by default."""
     lines = [
         '', '## Below 95 %', '',
-        'Configs of which less is ternary by default, and what else holds '
-        'weights: the share of all, and the largest such layer. In bold what '
-        'no option turns ternary, where it alone keeps a config below.', '',
-        '| Config | Ternary | What stays in full precision |', '|---|---|---|'
+        'Predictions are classifiers, most of a head with hundreds of '
+        'classes, box regressors, and offsets and attention weights of '
+        'deformable layers: an option takes them in, as it does depthwise '
+        'convs. Embeddings are looked up and multiply nothing. '
+        '`SAConv2d.weight_diff` is added to filters that are ternary. Norms '
+        'and biases hold the rest.', '',
+        '| Config | By default | With stem, predictions, depthwise | What '
+        'else holds weights by default, and the largest of it |',
+        '|---|---|---|---|'
     ]
     for record in records:
         if record['share'] >= REACH:
@@ -81,14 +84,11 @@ def _exceptions(records: List[Dict[str, Any]]) -> List[str]:
         words = []
         for reason, layers in record['left'].items():
             share = layers['weights'] / record['parameters']
-            if share < MENTIONED:
-                continue
-            word = f'{share:.1%} {WHY.get(reason, reason)}'
-            if reason not in OPTIONAL and share > 1 - REACH:
-                word = f'**{word}**'
-            words.append(f'{word} (`{layers["largest"]}`)')
+            if share >= MENTIONED:
+                words.append(f'{share:.1%} {WORDS.get(reason, reason)} '
+                             f'(`{layers["largest"]}`)')
         lines.append(f'| {record["config"]} | {record["share"]:.1%} | '
-                     f'{"; ".join(words)} |')
+                     f'{record["share_all"]:.1%} | {", ".join(words)} |')
     return lines
 
 
