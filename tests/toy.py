@@ -60,8 +60,10 @@ def toy_runner(work_dir, hooks=(), model=None, epochs=3, **kwargs) -> Runner:
     return Runner(
         model=model or ToyModel(),
         work_dir=str(work_dir),
-        train_dataloader=DataLoader(ToyData(), batch_size=2),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        train_dataloader=kwargs.pop('train_dataloader',
+                                    DataLoader(ToyData(), batch_size=2)),
+        train_cfg=kwargs.pop('train_cfg',
+                             dict(by_epoch=True, max_epochs=epochs)),
         optim_wrapper=kwargs.pop(
             'optim_wrapper',
             dict(optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.0))),

@@ -11,5 +11,7 @@ ternary_hooks = dict(
     # Weak, so that the detector's own loss leads, and over where the weights
     # are ternary anyway.
     regularizer=dict(type='TernaryRegularizerHook', loss_weight=1e-4, end=0.5),
+    # What is validated and saved has the statistics of its own weights.
+    batch_norm=dict(type='TernaryBatchNormHook'),
     statistics=dict(type='TernaryStatisticsHook'),
     guard=dict(type='TernaryGuardHook'))

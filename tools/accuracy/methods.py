@@ -17,12 +17,15 @@ class Method:
             ``TernaryRegularizerHook``.
         options (dict): Further config overrides.
         hooks (list[dict]): Further hooks.
+        batch_norm (int, optional): Batches of ``TernaryBatchNormHook``; 0
+            leaves it out.
     """
     ternary: Optional[dict]
     schedule: dict
     regularizer: Optional[dict] = None
     options: Optional[dict] = None
     hooks: Sequence[dict] = ()
+    batch_norm: Optional[int] = None
 
 
 # The learning rate stays up for the first two epochs of four.
@@ -32,7 +35,7 @@ LATE_COSINE = {
 }
 
 # As configs/_base_/ternary.py has it.
-MMTERN = Method({}, {}, dict(loss_weight=1e-4, end=0.5))
+MMTERN = Method({}, {}, dict(loss_weight=1e-4, end=0.5), batch_norm=20)
 
 # Of the main table; the controls run only where they are asked for.
 MAIN_METHODS = {
@@ -57,6 +60,7 @@ MAIN_METHODS = {
 CONTROLS = {
     # As released first: ternary from the first step on, no regularizer.
     'mmtern-0.1': Method({}, dict(begin=0)),
+    'twn-batch-norm': replace(MAIN_METHODS['twn'], batch_norm=20),
     'twn-flat-cosine': replace(MAIN_METHODS['twn'], options=LATE_COSINE),
 }
 
@@ -74,6 +78,8 @@ ABLATIONS = {
     Method({}, dict(approach='float'), dict(loss_weight=1e-2)),
     'no-approach':
     Method({}, dict(begin=0), NO_PULL),
+    'no-batch-norm':
+    Method({}, {}, batch_norm=0),
     'begin0.35':
     Method({}, dict(begin=0.35)),
     'begin0.65':
@@ -133,4 +139,5 @@ def _both(first: Method, second: Method) -> Method:
         union(first.ternary, second.ternary),
         union(first.schedule, second.schedule),
         union(first.regularizer, second.regularizer),
-        union(first.options, second.options), [*first.hooks, *second.hooks])
+        union(first.options, second.options), [*first.hooks, *second.hooks],
+        first.batch_norm if second.batch_norm is None else second.batch_norm)

@@ -76,6 +76,9 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
     if method.regularizer:
         cfg.custom_hooks.append(
             dict(type='TernaryRegularizerHook', **method.regularizer))
+    if method.batch_norm:
+        cfg.custom_hooks.append(
+            dict(type='TernaryBatchNormHook', num_batches=method.batch_norm))
     cfg.custom_hooks += method.hooks
     return cfg
 

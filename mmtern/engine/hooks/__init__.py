@@ -1,10 +1,11 @@
 """Hooks of the training run."""
+from .batch_norm import TernaryBatchNormHook
 from .guard import TernaryGuardHook
 from .regularizer import TernaryRegularizerHook
 from .schedule import TernaryScheduleHook
 from .statistics import TernaryStatisticsHook
 
 __all__ = [
-    'TernaryGuardHook', 'TernaryRegularizerHook', 'TernaryScheduleHook',
-    'TernaryStatisticsHook'
+    'TernaryBatchNormHook', 'TernaryGuardHook', 'TernaryRegularizerHook',
+    'TernaryScheduleHook', 'TernaryStatisticsHook'
 ]
