@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace) -> None:
     # pycocotools and mmengine's loader print.
     with redirect_stdout(io.StringIO()), only_warnings_logged():
         images = read_ground_truth(cfg, args.images, 'val_dataloader')
-        model = init_detector(cfg.copy(), args.checkpoint, device='cpu')
+        model = init_detector(deepcopy(cfg), args.checkpoint, device='cpu')
     provenance.check_fit(model, read_checkpoint(args.checkpoint),
                          args.checkpoint)
     groups = group_layers(survey(model, Scope()).ternary, args.depth)

@@ -1,5 +1,6 @@
 """Detections on the images of a test set, and their accuracy."""
 import contextlib
+import copy
 import io
 import sys
 import time
@@ -135,7 +136,7 @@ def run_detector(name: str, cfg: Config, checkpoint: str,
                  tests: GroundTruth) -> Findings:
     """Load a detector and run it on the images, one by one, on the CPU,
     with a progress bar."""
-    model = init_detector(cfg.copy(), checkpoint, device='cpu')
+    model = init_detector(copy.deepcopy(cfg), checkpoint, device='cpu')
     return run_model(name, model, tests)
 
 

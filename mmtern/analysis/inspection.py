@@ -12,14 +12,17 @@ from .expected_sizes import expected_sizes, readable
 from .measure import average, measure_model
 from .plan import TernaryPlan, plan_config
 
-# A layer that is left for its kind has the kind's name as its reason.
 EXPLANATIONS = {
-    'prediction': 'last layer of a head; predictions=True takes it too',
+    'prediction': 'scores, boxes, offsets, points or attention weights; '
+    'predictions=True takes it too',
     'stem': 'reads the image; stem=True takes it too',
     'depthwise': 'few weights, sensitive; depthwise=True takes it too',
     'excluded': 'matches a pattern of exclude',
-    'not included': 'no pattern of include asks for it, or a linear layer '
-    'outside RoI heads',
+    'not included': 'no pattern of include asks for it',
+    'language model': 'finds no boxes; include takes it in',
+    'read elsewhere': 'another module computes with its weight',
+    'Embedding': 'looked up, multiplies nothing',
+    'SAConv2d.weight_diff': 'small beside the ternary weight it is added to',
     'outside the wrapper': 'TernBackbone / TernNeck wrap another part',
 }
 
@@ -80,5 +83,12 @@ def _layer_table(plan: TernaryPlan) -> Table:
 
 
 def _decision(reason: str) -> str:
-    why = EXPLANATIONS.get(reason, 'no conversion for layers of this kind')
+    if reason in EXPLANATIONS:
+        why = EXPLANATIONS[reason]
+    elif reason.startswith('read by '):
+        why = 'computed with in a way of its own'
+    elif '.' in reason:
+        why = 'a parameter beside layers, like a table of positions'
+    else:
+        why = 'layers of this type have no ternary twin'
     return f'{left_for(reason)} ({why})'

@@ -4,7 +4,8 @@ from functools import lru_cache
 from typing import Tuple, Type
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..layers import TernaryWeight
 from .convert import ternary_layers
@@ -43,6 +44,17 @@ def _new_frozen(plain_type: type) -> nn.Module:
     return frozen_type.__new__(frozen_type)
 
 
+class _CopiesOfAnyTensor(TorchFunctionMode):
+    """Lets ``deepcopy`` take tensors that a graph computed, without the graph:
+    mmdet's dynamic mask heads (CondInst, BoxInst) keep some of their last
+    loss."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[0].detach().clone()
+        return func(*args, **(kwargs or {}))
+
+
 @torch.no_grad()
 def freeze(model: nn.Module, inplace: bool = False) -> nn.Module:
     """Make a plain model of a ternary one, in eval.
@@ -61,7 +73,9 @@ def freeze(model: nn.Module, inplace: bool = False) -> nn.Module:
         nn.Module: In eval. The weights of its former ternary layers want no
         gradient, and ``train()`` on it raises ``RuntimeError``.
     """
-    model = model if inplace else copy.deepcopy(model)
+    if not inplace:
+        with _CopiesOfAnyTensor():
+            model = copy.deepcopy(model)
     # mmdet's distillation returns nothing from train() and so from eval().
     model.eval()
     # All weights before any layer changes: layers may hold one parameter,

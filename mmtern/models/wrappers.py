@@ -6,6 +6,7 @@ that very object, so types, methods and state-dict keys stay mmdet's own. Only
 wrapped='RetinaNet'`` and every other key of the model stays where inferencers
 and tools look for it.
 """
+import copy
 from difflib import get_close_matches
 from typing import Any, Dict, Optional, Union
 
@@ -40,7 +41,9 @@ def _build_ternary(wrapped: Union[str, type,
         hint = f'; did you mean {close[0]!r}?' if close else ''
         raise ValueError(f'wrapped={wrapped!r} names no registered model'
                          f'{hint}')
-    module = MODELS.build(dict(cfg, type=wrapped))
+    # DETRs write into their config, which could not build a second one then,
+    # nor be saved.
+    module = MODELS.build(dict(copy.deepcopy(cfg), type=wrapped))
     report = convert_from_config(module, ternary, reads_image)
     module.conversion_report = report
     refuse_other_files(module)
@@ -52,8 +55,8 @@ def _build_ternary(wrapped: Union[str, type,
 def TernDetector(wrapped: Union[str, type, None] = None,
                  ternary: Optional[Dict[str, Any]] = None,
                  **cfg) -> nn.Module:
-    """Build a detector and make its convs and RoI fully connected layers
-    ternary, all but the stem and the prediction layers.
+    """Build a detector and make ternary all layers of a type that has a
+    ternary twin, but for the stem and the prediction layers.
 
     Args:
         wrapped (str or type): The detector's own ``type``, e.g.

@@ -4,6 +4,7 @@ import io
 
 import pytest
 import torch
+from mmcv.cnn.bricks import wrappers
 from torch import nn
 
 from mmtern import Scope, TernaryWeight, freeze, ternary_layers
@@ -11,9 +12,12 @@ from mmtern.analysis.expected_sizes import expected_sizes
 from mmtern.analysis.measure import measure_model, summarize
 from mmtern.convert import survey
 from mmtern.engine.hooks.regularizer import cosine_distances
+from mmtern.layers import TWINS
 from mmtern.ops import filters_of
 from tests.every_type import LAYERS, every_type, random_images
 
+# mmcv's names for three of torch's layers.
+WRAPPERS = (wrappers.Conv2d, wrappers.ConvTranspose2d, wrappers.Linear)
 SETTINGS = [
     dict(),
     dict(threshold='exact', min_sparsity=0.8),
@@ -34,7 +38,7 @@ def test_training_gives_every_weight_a_gradient(settings):
     keys = every_type(ternary=False).state_dict().keys()
     own = [x for x in model.state_dict() if not x.endswith('weight_scale')]
     assert own == list(keys)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     before = copy.deepcopy(model.state_dict())
     for layer in ternary_layers(model).values():
         # A soft forward is flat at temperature 0.
@@ -124,6 +128,11 @@ def test_measures_know_every_weight():
     assert all(size.size > 0 for size in expected_sizes(model, measures))
 
 
+def test_no_type_is_left_out():
+    types = {type(x) for x in every_type(ternary=False).modules()}
+    assert {x for x in TWINS if x not in WRAPPERS} <= types
+
+
 def test_only_what_must_stays():
     report = survey(every_type(ternary=False), Scope(stem=True))
     assert {
@@ -132,6 +141,7 @@ def test_only_what_must_stays():
     } == {
         'predicting.conv_offset': 'prediction',
         'masking.conv_offset': 'prediction',
+        'switchable.weight_diff': 'SAConv2d.weight_diff',
     }
     assert [x.name for x in report.ternary] == LAYERS
     assert isinstance(every_type().attention.out_proj, nn.Linear)

@@ -4,11 +4,13 @@ import io
 
 import pytest
 import torch
+from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from torch import nn
 from torch.func import functional_call, grad
 
 from mmtern import Scope, TernarySettings, convert, freeze, ternary_layers
-from tests.small_detectors import (build, images, small_faster_rcnn,
+from tests.small_detectors import (build, images, loss_of, small_faster_rcnn,
                                    small_retinanet, ternary_twin)
 
 
@@ -108,6 +110,32 @@ def test_a_model_whose_train_returns_nothing():
     convert(model)
     model.eval()
     assert torch.equal(freeze(model)(X), model(X))
+
+
+@pytest.mark.parametrize('name', [
+    'boxinst/boxinst_r50_fpn_ms-90k_coco.py',
+    'condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py'
+])
+def test_mask_heads_that_keep_tensors_of_their_last_loss(name):
+    if name.startswith('boxinst'):
+        pytest.importorskip('skimage')
+    model = get_config(f'mmdet::{name}').model
+    model.backbone.update(
+        depth=18, base_channels=8, norm_eval=False, init_cfg=None)
+    model.neck.update(in_channels=[8, 16, 32, 64], out_channels=32)
+    model.bbox_head.update(
+        num_classes=3, in_channels=32, feat_channels=32, stacked_convs=1)
+    model.mask_head.mask_feature_head.update(
+        in_channels=32, feat_channels=32, num_stacked_convs=1)
+    detector = build(ternary_twin(model)).train()
+    MessageHub.get_current_instance().update_info('iter', 0)
+    loss_of(detector, images(with_mask=True)).backward()
+    frozen = freeze(detector)
+    assert not ternary_layers(frozen) and ternary_layers(detector)
+    one, other = (
+        x.eval().test_step(images())[0].pred_instances
+        for x in (detector, frozen))
+    assert torch.equal(one.scores, other.scores)
 
 
 def test_training_is_refused():

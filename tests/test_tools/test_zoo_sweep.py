@@ -56,6 +56,7 @@ def test_table_tells_our_failures_from_mmdets_and_survives_crashes(tmp_path):
     assert records['good']['left']['prediction']['names'] == [
         'bbox_head.retina_cls', 'bbox_head.retina_reg'
     ]
+    assert records['good']['left']['prediction']['weights'] == 16 * 9 * 9 * 7
     assert records['wrong']['stage'] == 'float'
     assert records['wrong']['reason'].startswith('RuntimeError')
     assert records['ours']['stage'] == 'ternary'
@@ -69,6 +70,10 @@ def test_table_tells_our_failures_from_mmdets_and_survives_crashes(tmp_path):
     good = records['good']
     assert 0.9 < good['share'] < good['share_all'] < 1
     assert f'{good["share"]:.1%} | {good["share_all"]:.1%}' in table
+    # What holds the other weights is told.
+    assert '## Below 95 %' in table
+    kept = good['left']['prediction']['weights'] / good['parameters']
+    assert f'{kept:.1%} predictions (`bbox_head.retina_reg`)' in table
     order = [table.index(f'{x}.py') for x in ('good', 'ours', 'wrong')]
     assert order == sorted(order)
     # Layers are counted anew without a run.

@@ -42,13 +42,24 @@ BACKBONE_BUDGETS = {
     'smoke': Budget(1, 2),
 }
 
+# Of transformers; an epoch of the drawn shapes has 20 iterations.
+TRANSFORMER_BUDGETS = {
+    'short': Budget(5, 10),
+    'medium': Budget(20, 10),
+    'smoke': Budget(1, 2),
+}
+
 BUDGET_NAMES = list(
-    dict.fromkeys([*BUDGETS, *TRAINED_BUDGETS, *BACKBONE_BUDGETS]))
+    dict.fromkeys(
+        [*BUDGETS, *TRAINED_BUDGETS, *BACKBONE_BUDGETS, *TRANSFORMER_BUDGETS]))
 
 DETECTORS = {
     'retinanet': 'RetinaNet',
     'faster_rcnn': 'FasterRCNN',
-    'yolox': 'YOLOX'
+    'yolox': 'YOLOX',
+    'retinanet_swin': 'RetinaNet',
+    'detr_r18': 'DETR',
+    'deformable_detr_r18': 'DeformableDETR'
 }
 R_CNN_AND_RETINANET = ('retinanet', 'faster_rcnn')
 
@@ -106,6 +117,13 @@ SUITES = {
     Suite('configs/{}_r50_bccd.py'),
     'shapes-lite':
     Suite('configs/{}_r18-lite_shapes.py'),
+    # Attention, deformable attention and windows of it.
+    'shapes-transformer':
+    Suite(
+        'configs/{}-lite_shapes.py',
+        detectors=('retinanet_swin', 'detr_r18', 'deformable_detr_r18'),
+        budgets=TRANSFORMER_BUDGETS,
+        lr=5e-4),
     # A strong detector with few weights to spare.
     'voc-yolox':
     Suite(

@@ -3,6 +3,7 @@ import copy
 import math
 import re
 import traceback
+from collections import Counter, defaultdict
 from typing import Any, Dict, Iterable, List, Set
 
 import torch
@@ -13,7 +14,8 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmtern import Scope, convert, freeze, survey, ternary_layers
+from mmtern import convert, freeze, ternary_layers
+from mmtern.convert import ConversionReport
 from .inputs import predict_batch, seed, train_batch
 from .shares import shares
 from .watch import latent_weights_unused, three_values
@@ -62,8 +64,7 @@ def count(path: str, record: Dict[str, Any]) -> None:
     init_default_scope('mmdet')
     detector = MODELS.build(offline(Config.fromfile(path)).model)
     record.update(shares(detector))
-    convert(detector)
-    _count(detector, record)
+    _count(convert(detector), record)
 
 
 def offline(cfg: Config) -> Config:
@@ -113,7 +114,7 @@ def _run_ternary(model: ConfigDict, side: int, trained: Set[str],
     }:
         raise ValueError('keys or shapes differ from the float model')
     detector.load_state_dict(weights, strict=True)
-    _count(detector, record)
+    _count(detector.conversion_report, record)
     with latent_weights_unused(detector):
         trained_now = _train(detector, model, side)
     if trained_now != trained:
@@ -185,25 +186,30 @@ def tensors_in(node: Any) -> Iterable[Tensor]:
             yield from tensors_in(value)
 
 
-def _count(detector: nn.Module, record: Dict[str, Any]) -> None:
-    ternary = ternary_layers(detector)
-    left: Dict[str, List[str]] = {}
-    for layer in survey(detector, Scope()).left:
-        # A ternary layer is a type that the scope does not know.
-        if layer.name not in ternary:
-            left.setdefault(layer.reason, []).append(layer.name)
+def _count(report: ConversionReport, record: Dict[str, Any]) -> None:
+    left: Dict[str, Counter] = defaultdict(Counter)
+    layers: Counter = Counter()
+    for layer in report.left:
+        layers[layer.reason] += 1
+        left[str(layer.reason)][_family(layer.name)] += layer.weights
     record.update(
-        layers=len(ternary),
-        ternary=_families(ternary),
+        layers=len(report.ternary),
+        ternary=sorted({_family(layer.name)
+                        for layer in report.ternary}),
         left={
-            reason: dict(layers=len(names), names=_families(names))
-            for reason, names in sorted(left.items())
+            reason:
+            dict(
+                layers=layers[reason],
+                names=sorted(families),
+                weights=sum(families.values()),
+                largest=max(families, key=families.__getitem__))
+            for reason, families in sorted(left.items())
         })
 
 
-def _families(names: Iterable[str]) -> List[str]:
-    """Names with their numbers taken out, each once."""
-    return sorted({re.sub(r'\d+', '*', name) for name in names})
+def _family(name: str) -> str:
+    """A name with its numbers taken out."""
+    return re.sub(r'\d+', '*', name)
 
 
 def _train(detector: nn.Module, model: ConfigDict, side: int) -> Set[str]:

@@ -1,6 +1,15 @@
 """The sweep's records as Markdown."""
 from typing import Any, Dict, List
 
+# What a config should reach, and how much of its weights is worth a word.
+REACH, MENTIONED = 0.95, 0.005
+WORDS = {
+    'prediction': 'predictions',
+    'depthwise': 'depthwise convs',
+    'Embedding': 'embeddings',
+    'AbsolutePositionEmbedding.pos_embed': 'position embeddings'
+}
+
 
 def verdict(record: Dict[str, Any]) -> str:
     """'ok', 'failed' (ours) or 'float fails' (not counted)."""
@@ -33,8 +42,8 @@ def markdown(records: List[Dict[str, Any]], versions: str) -> str:
         'biases among them; by default, and with stem, predictions and '
         'depthwise convs. By default at least 95 % of the weights are '
         f'ternary in {_reach(ok, "share")} of the configs, with them in '
-        f'{_reach(ok, "share_all")}; the default leaves large classifiers '
-        'and offsets in full precision. Idle: ternary layers that '
+        f'{_reach(ok, "share_all")}; [what keeps the others '
+        'below](#below-95-) is told for each. Idle: ternary layers that '
         'prediction does not use (auxiliary heads, teachers).', '',
         'In each row what the ternary detector puts out, predictions and, '
         'where its kind computes them in eval, losses, equals bit by bit what '
@@ -49,13 +58,42 @@ def markdown(records: List[Dict[str, Any]], versions: str) -> str:
                      f'{record["share"]:.1%} | {record["share_all"]:.1%} | '
                      f'{record["idle"]} | '
                      f'{_left(record)} |')
+    lines += _exceptions(ok)
     lines += _failures('Failed', failed)
     lines += _failures('Not counted: the float model does not run', floats)
     return '\n'.join(lines) + '\n'
 
 
+def _exceptions(records: List[Dict[str, Any]]) -> List[str]:
+    """A row for each config that is below ``REACH`` by default."""
+    lines = [
+        '', '## Below 95 %', '',
+        'Predictions are classifiers, most of a head with hundreds of '
+        'classes, box regressors, and offsets and attention weights of '
+        'deformable layers: an option takes them in, as it does depthwise '
+        'convs. Embeddings are looked up and multiply nothing. '
+        '`SAConv2d.weight_diff` is added to filters that are ternary. Norms '
+        'and biases hold the rest.', '',
+        '| Config | By default | With stem, predictions, depthwise | What '
+        'else holds weights by default, and the largest of it |',
+        '|---|---|---|---|'
+    ]
+    for record in records:
+        if record['share'] >= REACH:
+            continue
+        words = []
+        for reason, layers in record['left'].items():
+            share = layers['weights'] / record['parameters']
+            if share >= MENTIONED:
+                words.append(f'{share:.1%} {WORDS.get(reason, reason)} '
+                             f'(`{layers["largest"]}`)')
+        lines.append(f'| {record["config"]} | {record["share"]:.1%} | '
+                     f'{record["share_all"]:.1%} | {", ".join(words)} |')
+    return lines
+
+
 def _reach(records: List[Dict[str, Any]], share: str) -> str:
-    count = sum(record[share] >= 0.95 for record in records)
+    count = sum(record[share] >= REACH for record in records)
     return f'{count} of {len(records)} ({count / max(len(records), 1):.1%})'
 
 
