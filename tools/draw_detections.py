@@ -2,6 +2,7 @@
 each, with AP and size of the file in the titles."""
 import argparse
 import io
+import os.path as osp
 from contextlib import redirect_stdout
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -173,7 +174,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             with only_warnings_logged(), redirect_stdout(io.StringIO()):
                 found = run_detector(title, cfg, checkpoint, tests)
                 model, _ = build_trained(cfg, checkpoint)
-            size = shipped_size(model, cfg)
+            packed = checkpoint.endswith('.safetensors')
+            size = (
+                osp.getsize(checkpoint) if packed else shipped_size(
+                    model, cfg))
             told = f', {megabytes(size)}' if size else ''
             rows.append(
                 Row(f'{title}: AP {found.accuracy.ap:.1f}{told}', found.found,

@@ -50,6 +50,7 @@ DETECTORS = {
     'faster_rcnn': 'FasterRCNN',
     'yolox': 'YOLOX'
 }
+TITLES = dict(DETECTORS, faster_rcnn='Faster R-CNN', yolox='YOLOX-Nano')
 R_CNN_AND_RETINANET = ('retinanet', 'faster_rcnn')
 
 
