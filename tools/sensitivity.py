@@ -148,6 +148,8 @@ def measure(args: argparse.Namespace) -> None:
 
     def without(left: Sequence[str]) -> float:
         rest = [r for g in groups if g not in left for r in groups[g]]
+        if not rest:
+            return base
         part = part_ternary(model, rest)
         return run_model('all together', part, images).accuracy.ap
 

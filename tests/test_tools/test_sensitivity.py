@@ -20,7 +20,7 @@ def test_each_group_is_measured_and_named_as_a_pattern(place, monkeypatch,
         place, monkeypatch, capsys,
         'sensitivity float.py float.pth --images 2 --limit -1000 '
         '--share 100', True)
-    assert status == 0
+    assert status == 0, said
     names = re.findall(r'^  ([a-z_]+\.[a-z_0-9]+) ', shown, re.M)
     assert {'backbone.layer1', 'neck.fpn_convs', 'bbox_head.cls_convs'
             } <= set(names) and len(names) == 8
