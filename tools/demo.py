@@ -210,14 +210,14 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             call('tools/export.py', ternary.config, ternary.checkpoint, path,
                  '--force')) for path in made
     ]
-    exact = osp.join(folder, 'float.onnx')
+    exact = osp.join(args.work_dir, 'float.onnx')
     call('tools/export.py', ternary.config, ternary.checkpoint, exact,
          '--weights', 'float', '--force')
     said = call('tools/test_onnx.py', ternary.config, made[1], '--work-dir',
                 osp.join(folder, 'onnx'))
     ap, ap50 = (f'{100 * float(x):.1f}'
                 for x in MEASURED.search(said).groups('0'))
-    table.add_row('ternary, as ONNX file', ternary.had, ap, ap50, '',
+    table.add_row('ternary, ONNX', ternary.had, ap, ap50, '',
                   sizes[1][1], '')
     faster = speed_of(made[1], exact)
     picture = osp.join(args.work_dir, 'detections.png')
