@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from glob import glob
 from statistics import median
 from typing import List, Optional, Sequence
 
@@ -26,8 +27,9 @@ STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
 TESTED = re.compile(
     r'^test (?:AP ([\d.]+), AP50 ([\d.]+)|nothing detected); '
     r'(.+), ([\d.]+ MB)$', re.M)
-# What tools/test_onnx.py logs.
-MEASURED = re.compile(r'bbox_mAP: ([\d.]+).*bbox_mAP_50: ([\d.]+)', re.S)
+# What tools/test_onnx.py logs, and mmdet says without a detection.
+MEASURED = re.compile(
+    r'bbox_mAP: ([\d.]+).*bbox_mAP_50: ([\d.]+)|whole dataset is empty', re.S)
 WROTE = re.compile(r'^wrote .*: ([\d.]+ MB), ([\d.]+x) smaller', re.M)
 
 
@@ -208,14 +210,14 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             call('tools/export.py', ternary.config, ternary.checkpoint, path,
                  '--force')) for path in made
     ]
-    exact = osp.join(folder, 'float.onnx')
+    exact = osp.join(args.work_dir, 'float.onnx')
     call('tools/export.py', ternary.config, ternary.checkpoint, exact,
          '--weights', 'float', '--force')
     said = call('tools/test_onnx.py', ternary.config, made[1], '--work-dir',
                 osp.join(folder, 'onnx'))
     ap, ap50 = (f'{100 * float(x):.1f}'
-                for x in MEASURED.search(said).groups())
-    table.add_row('ternary, as ONNX file', ternary.had, ap, ap50, '',
+                for x in MEASURED.search(said).groups('0'))
+    table.add_row('ternary, ONNX', ternary.had, ap, ap50, '',
                   sizes[1][1], '')
     faster = speed_of(made[1], exact)
     picture = osp.join(args.work_dir, 'detections.png')
@@ -230,13 +232,15 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         console.print(f'{path}: {size[1]}, {size[2]} smaller', soft_wrap=True)
     console.print(
         f'{osp.basename(made[1])} runs {faster:.1f} times as fast as the '
-        'same detector in float, both in onnxruntime')
+        'same detector in float, both in onnxruntime',
+        soft_wrap=True)
     console.print(
         f'{picture}\nreport: file://{osp.abspath(page)}', soft_wrap=True)
     minutes = (time.time() - started) / 60
+    image = sorted(glob('data/shapes/test/*'))[0]
     console.print(
         f'{minutes:.0f} minutes. Next:\n'
-        f'  python tools/detect.py {made[1]} IMAGE\n'
+        f'  python tools/detect.py {made[1]} {image}\n'
         f'  python tools/sensitivity.py {start.config} {start.checkpoint}\n'
         '  python -m mmtern inspect mmdet::retinanet/'
         'retinanet_r50_fpn_1x_coco.py',

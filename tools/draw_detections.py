@@ -2,6 +2,7 @@
 each, with AP and size of the file in the titles."""
 import argparse
 import io
+import os.path as osp
 from contextlib import redirect_stdout
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -51,7 +52,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--crop',
         action='store_true',
-        help='show the quarter of an image that holds most objects')
+        help='show two thirds of width and height, where most objects are')
     args = parser.parse_args(argv)
     if args.images < 1 or args.test_images < args.images:
         fail('--images must be at least 1, and --test-images at least as '
@@ -59,28 +60,36 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def well_filled(truth: Sequence, count: int) -> List[int]:
-    """Images with most objects, at most three times the usual number, in
-    the order of the data set."""
+def telling(truth: Sequence, count: int) -> List[int]:
+    """Images of most classes, then of most objects, but of no more than the
+    usual number, which would hide each other; in the order of the data
+    set."""
     numbers = np.array([len(boxes.labels) for boxes in truth])
-    most = 3 * max(np.median(numbers), 1)
+    kinds = [len(set(boxes.labels)) for boxes in truth]
+    most = max(np.median(numbers), 1)
     order = sorted(
-        range(len(numbers)), key=lambda i: (numbers[i] > most, -numbers[i], i))
+        range(len(numbers)),
+        key=lambda i: (numbers[i] > most, -kinds[i], -numbers[i], i))
     return sorted(order[:count])
 
 
 def window(shape: Tuple[int, ...], boxes, crop: bool) -> Tuple[int, ...]:
-    """Left, top, width and height of what is shown of an image."""
+    """Left, top, width and height of what is shown of an image: all, or the
+    part of two thirds' width and height that holds most classes, then most
+    whole objects."""
     height, width = shape[:2]
     if not crop:
         return 0, 0, width, height
-    centers = boxes.corners.reshape(-1, 2, 2).mean(1)
-    size = np.array([width, height]) // 2
-    corners = [(x, y) for x in np.linspace(0, width - size[0], 9, dtype=int)
-               for y in np.linspace(0, height - size[1], 9, dtype=int)]
-    held = [((centers >= c) & (centers <= c + size)).all(1).sum()
-            for c in map(np.array, corners)]
-    return (*corners[int(np.argmax(held))], *size)
+    size = np.array([width, height]) * 2 // 3
+    best, chosen = (-1, -1), (0, 0)
+    for x in np.linspace(0, width - size[0], 9, dtype=int):
+        for y in np.linspace(0, height - size[1], 9, dtype=int):
+            low, high = boxes.corners[:, :2], boxes.corners[:, 2:]
+            whole = ((low >= (x, y)) & (high <= size + (x, y))).all(1)
+            held = (len(set(boxes.labels[whole])), int(whole.sum()))
+            if held > best:
+                best, chosen = held, (x, y)
+    return (*chosen, *size)
 
 
 def draw(rows: List[Row], tests, chosen: List[int], crop: bool,
@@ -136,8 +145,12 @@ def draw(rows: List[Row], tests, chosen: List[int], crop: bool,
 
 
 def _outline(axis, boxes, rows, style: str, color: Optional[str] = None):
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     for row in rows:
         x0, y0, x1, y1 = boxes.corners[row]
+        if not (left < (x0 + x1) / 2 < right and top < (y0 + y1) / 2 < bottom):
+            # Of an object beside the part that is shown.
+            continue
         own = COLORS[boxes.labels[row] % len(COLORS)]
         for edge, width, dashes in (('black', 3.2, '-'), (color
                                                           or own, 1.8, style)):
@@ -173,13 +186,16 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             with only_warnings_logged(), redirect_stdout(io.StringIO()):
                 found = run_detector(title, cfg, checkpoint, tests)
                 model, _ = build_trained(cfg, checkpoint)
-            size = shipped_size(model, cfg)
+            packed = checkpoint.endswith('.safetensors')
+            size = (
+                osp.getsize(checkpoint) if packed else shipped_size(
+                    model, cfg))
             told = f', {megabytes(size)}' if size else ''
             rows.append(
                 Row(f'{title}: AP {found.accuracy.ap:.1f}{told}', found.found,
                     False))
             print(rows[-1].title, flush=True)
-        draw(rows, tests, well_filled(tests.truth, args.images), args.crop,
+        draw(rows, tests, telling(tests.truth, args.images), args.crop,
              args.out)
         print(f'wrote {args.out}')
 

@@ -4,26 +4,9 @@ import argparse
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from method.panels import (GRID, INK, MUTED, draw_approach, draw_filter,
-                           draw_gradient, draw_schedule, draw_search)
-
-STYLE = {
-    'font.size': 10,
-    'axes.titlesize': 10.5,
-    'axes.titleweight': 'bold',
-    'axes.titlelocation': 'left',
-    'axes.titlepad': 9,
-    'axes.labelcolor': MUTED,
-    'axes.edgecolor': '#c3ccd6',
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'text.color': INK,
-    'xtick.color': MUTED,
-    'ytick.color': MUTED,
-    'grid.color': GRID,
-    'legend.frameon': False,
-    'mathtext.fontset': 'dejavuserif',
-}
+from method.panels import (draw_approach, draw_filter, draw_gradient,
+                           draw_schedule, draw_search)
+from theme import STYLE
 
 
 def parse_args() -> argparse.Namespace:

@@ -3,6 +3,7 @@ one group of layers at a time, without training."""
 import argparse
 import io
 import re
+import warnings
 from contextlib import redirect_stdout
 from copy import deepcopy
 from typing import Dict, List, Optional, Sequence
@@ -43,8 +44,14 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         '--limit',
         type=float,
         default=2.0,
-        help='points of AP that a group may cost before it is printed as a '
-        'pattern of exclude (default 2)')
+        help='points of AP that a group may cost without being named for '
+        'exclude (default 2)')
+    parser.add_argument(
+        '--share',
+        type=float,
+        default=10.0,
+        help='percent of the weights that exclude may leave in float: those '
+        'that cost most AP a weight (default 10)')
     add_config_options(parser)
     args = parser.parse_args(argv)
     if min(args.images, args.depth) < 1:
@@ -69,6 +76,26 @@ def pattern_of(group: str) -> str:
     """The regular expression, for ``exclude``, that matches the layers of a
     group and no other."""
     return rf'^{re.escape(group)}(\.|$)'
+
+
+def costly_groups(costs: Dict[str, float], shares: Dict[str, float],
+                  limit: float, share: float) -> List[str]:
+    """What to leave in float: the groups that cost most AP a weight, as many
+    as ``share`` of the weights hold.
+
+    Args:
+        costs (dict): Points of AP that each group costs.
+        shares (dict): Its share of the weights, in [0, 1].
+        limit (float): Points that a group may cost and is not named.
+        share (float): Most that the named ones hold together, in [0, 1].
+    """
+    named: List[str] = []
+    for group in sorted(
+            costs, key=lambda g: costs[g] / shares[g], reverse=True):
+        held = sum(shares[g] for g in named + [group])
+        if costs[group] > limit and held <= share + 1e-9:
+            named.append(group)
+    return named
 
 
 def part_ternary(model: nn.Module,
@@ -101,7 +128,9 @@ def measure(args: argparse.Namespace) -> None:
     # pycocotools and mmengine's loader print.
     with redirect_stdout(io.StringIO()), only_warnings_logged():
         images = read_ground_truth(cfg, args.images, 'val_dataloader')
-        model = init_detector(deepcopy(cfg), args.checkpoint, device='cpu')
+        # It resets the filters of warnings, and warns of class names.
+        with warnings.catch_warnings(record=True):
+            model = init_detector(deepcopy(cfg), args.checkpoint, device='cpu')
     provenance.check_fit(model, read_checkpoint(args.checkpoint),
                          args.checkpoint)
     groups = group_layers(survey(model, Scope()).ternary, args.depth)
@@ -111,8 +140,20 @@ def measure(args: argparse.Namespace) -> None:
     for group, records in groups.items():
         part = part_ternary(model, records)
         costs[group] = base - run_model(group, part, images).accuracy.ap
-    whole = part_ternary(model, [r for g in groups.values() for r in g])
-    together = run_model('all ternary', whole, images).accuracy.ap
+    shares = {
+        group: sum(r.weights for r in records) / total
+        for group, records in groups.items()
+    }
+    named = costly_groups(costs, shares, args.limit, args.share / 100)
+
+    def without(left: Sequence[str]) -> float:
+        rest = [r for g in groups if g not in left for r in groups[g]]
+        if not rest:
+            return base
+        part = part_ternary(model, rest)
+        return run_model('all together', part, images).accuracy.ap
+
+    together = without([])
 
     console = Console(highlight=False)
     table = Table(box=SIMPLE_HEAD)
@@ -121,33 +162,30 @@ def measure(args: argparse.Namespace) -> None:
             head, justify='left' if head == 'ternary' else 'right')
     table.add_row('nothing', '0', '0.0 %', f'{base:.1f}', '')
     for group in sorted(costs, key=costs.get, reverse=True):
-        share = sum(r.weights for r in groups[group]) / total
-        table.add_row(group, str(len(groups[group])), f'{100 * share:.1f} %',
+        table.add_row(group, str(len(groups[group])),
+                      f'{100 * shares[group]:.1f} %',
                       f'{base - costs[group]:.1f}', f'{-costs[group]:+.1f}')
     count = sum(map(len, groups.values()))
     table.add_row('all of them', str(count), '100.0 %', f'{together:.1f}',
                   f'{together - base:+.1f}')
     console.print(table)
     console.print(
-        f'AP on {len(images.paths)} validation images, before any ternary '
-        'training, which recovers most of it.',
+        f'AP on {len(images.paths)} validation images, without any ternary '
+        'training: an order of the groups, not the AP after training.',
         soft_wrap=True)
-    costly = [
-        g for g in sorted(costs, key=costs.get, reverse=True)
-        if costs[g] > args.limit
-    ]
-    share = sum(r.weights for g in costly for r in groups[g]) / total
-    if costly:
-        patterns = ', '.join(f'r{pattern_of(group)!r}'.replace('\\\\', '\\')
-                             for group in costly)
-        console.print(
-            f'More than {args.limit:g} points each, {100 * share:.1f} % of '
-            'the weights; to leave them in float:\n'
-            f'model = dict(ternary=dict(exclude=[{patterns}]))',
-            markup=False,
-            soft_wrap=True)
-    else:
-        console.print(f'No group costs more than {args.limit:g} points.')
+    if not named:
+        console.print(f'No group that costs more than {args.limit:g} points '
+                      f'fits into {args.share:g} % of the weights.')
+        return
+    patterns = ', '.join(f"r'{pattern_of(group)}'" for group in named)
+    console.print(
+        f'Most AP a weight cost {", ".join(named)}, '
+        f'{100 * sum(shares[g] for g in named):.1f} % of the weights; with '
+        f'them in float and all else ternary {without(named):.1f} AP. To '
+        'leave them so:\n'
+        f'model = dict(ternary=dict(exclude=[{patterns}]))',
+        markup=False,
+        soft_wrap=True)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:

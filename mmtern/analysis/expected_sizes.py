@@ -10,6 +10,7 @@ from ..ops import largest_entropy, packed_size
 from .measure import LayerMeasure, average
 
 SCALE_BYTES = 4  # one float32 a filter
+EXPORT = 'tools/export.py'  # by default: zstd, the rest in float32
 
 
 class ExpectedSize(NamedTuple):
@@ -34,8 +35,8 @@ def expected_sizes(
     Args:
         model (nn.Module): With ternary layers.
         measures (dict, optional): Of a trained checkpoint. Defaults to None:
-            the bound for codes with the zeros that the config asks for stands
-            for the entropy, and nothing is compressed.
+            the entropy bound for codes with the zeros that the config asks
+            for stands for what zstd makes of them.
     """
     entries, _ = state_entries(model)
     layers = [e.layer for e in entries if e.layer is not None]
@@ -53,28 +54,25 @@ def expected_sizes(
         ExpectedSize('2 bits, rest float32', packed + scales + full, ''),
         ExpectedSize('2 bits, rest float16', packed + scales + half, ''),
     ]
-    if not measures:
+    if measures:
+        measured = list(measures.values())
+        bits = 8 * sum(encode_codes(m.codes).nbytes
+                       for m in measured) / sum(m.weights for m in measured)
+        bound = average(measured)['bits_per_weight']
+        remark = (f'{bits:.2f} bits a weight; entropy, if independent, '
+                  f'{bound:.2f}')
+    else:
         most = sum(x.latent.numel() *
                    largest_entropy(x.quantizer.settings.min_sparsity)
                    for x in layers)
-        sizes.append(
-            ExpectedSize(
-                'entropy bound, rest float16',
-                math.ceil(most / 8) + scales + half,
-                f'at most {most / max(count, 1):.2f} bits a weight; more '
-                'zeros, fewer'))
-        return sizes
-    measured = list(measures.values())
-    zstd = 8 * sum(encode_codes(m.codes).nbytes
-                   for m in measured) / sum(m.weights for m in measured)
-    bound = average(measured)['bits_per_weight']
-    rows = [('zstd, rest float16', zstd, 'compressed here'),
-            ('entropy bound, rest float16', bound, 'if coded independently')]
-    for name, bits, remark in rows:
-        sizes.append(
-            ExpectedSize(name,
-                         math.ceil(count * bits / 8) + scales + half,
-                         f'{bits:.2f} bits a weight, {remark}'))
+        bits = most / max(count, 1)
+        remark = f'at most {bits:.2f} bits a weight; more zeros, fewer'
+    coded = math.ceil(count * bits / 8) + scales
+    sizes += [
+        ExpectedSize(EXPORT, coded + full, remark),
+        ExpectedSize(f'{EXPORT} --dtype float16', coded + half,
+                     'predictions differ a little'),
+    ]
     return sizes
 
 

@@ -1,14 +1,16 @@
 """The table that ``python -m mmtern inspect`` shows."""
+from collections import Counter
 from typing import Optional
 
 from mmengine.config import Config
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from ..convert.report import left_for
 from ..engine.checkpoints import read_checkpoint
 from ..files import provenance
-from .expected_sizes import expected_sizes, readable
+from .expected_sizes import EXPORT, expected_sizes, readable
 from .measure import average, measure_model
 from .plan import TernaryPlan, plan_config
 
@@ -46,6 +48,10 @@ def inspect_config(cfg: Config,
                       'convert it.')
     console.print(
         _layer_table(plan) if every_layer else plan.report.table(_decision))
+    parts = Counter(r.name.split('.')[0] for r in plan.report.ternary)
+    if parts:
+        told = ', '.join(f'{part} {count}' for part, count in parts.items())
+        console.print(f'ternary layers: {told}')
     for remark in plan.report.remarks():
         console.print(remark)
     measures = None
@@ -60,19 +66,43 @@ def inspect_config(cfg: Config,
             f'Checkpoint: {means["zeros"]:.1%} zeros, mean cosine to the '
             f'ternary direction {means["cosine"]:.3f}.')
     sizes = expected_sizes(plan.model, measures)
-    table = Table('format', 'size', 'smaller', 'remark', title='Sizes')
+    table = Table(box=SIMPLE_HEAD)
+    for head in ('as', 'size', 'smaller', 'remark'):
+        table.add_column(
+            head, justify='right' if head in ('size', 'smaller') else 'left')
     for size in sizes:
-        table.add_row(size.format, readable(size.size),
-                      f'{sizes[0].size / size.size:.1f}x', size.remark)
+        table.add_row(
+            size.format,
+            readable(size.size),
+            f'{sizes[0].size / size.size:.1f}x',
+            size.remark,
+            style='bold' if size.format == EXPORT else None)
     console.print(table)
     if checkpoint is not None:
         caution = provenance.warning(cfg, data, checkpoint)
         if caution and plan.wrapped:
             console.print(f'warning: {caution}', soft_wrap=True)
+    console.print(f'next: {_next(cfg, plan, checkpoint)}', soft_wrap=True)
+
+
+def _next(cfg: Config, plan: TernaryPlan, checkpoint: Optional[str]) -> str:
+    """What a user of this config does then."""
+    config = cfg.filename or 'CONFIG'
+    if not plan.wrapped and checkpoint is None:
+        kind = cfg.model.get('type', '...')
+        return (f"model = dict(type='TernDetector', wrapped='{kind}') in a "
+                'config of yours over this one')
+    if not plan.wrapped:
+        return f'python tools/sensitivity.py {config} {checkpoint}'
+    if checkpoint is None:
+        return f'python tools/train.py {config}'
+    return f'python tools/export.py {config} {checkpoint} OUT.safetensors'
 
 
 def _layer_table(plan: TernaryPlan) -> Table:
-    table = Table('layer', 'shape', 'weights', 'decision')
+    table = Table('layer', 'shape', box=SIMPLE_HEAD)
+    table.add_column('weights', justify='right')
+    table.add_column('decision')
     for record in plan.report.layers:
         shape = ' x '.join(map(str, record.shape))
         decision = _decision(record.reason) if record.reason else 'ternary'

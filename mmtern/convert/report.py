@@ -4,6 +4,7 @@ from io import StringIO
 from operator import mul
 from typing import Callable, Dict, List, Optional, Tuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -61,7 +62,10 @@ class ConversionReport:
         Args:
             explain (Callable): Words for a reason.
         """
-        table = Table('decision', 'layers', 'weights', 'names')
+        table = Table('decision', box=SIMPLE_HEAD)
+        for head in ('layers', 'weights'):
+            table.add_column(head, justify='right')
+        table.add_column('names', overflow='fold')
         groups = dict(ternary=self.ternary) if self.ternary else {}
         groups.update((explain(reason), records)
                       for reason, records in self.left_by_reason().items())

@@ -32,6 +32,8 @@ __all__ = [
 
 # What mmdet says about optional packages as it is imported.
 NOISE = 'Could not import OneDL. Skipping OneDL datasets.'
+# What torch says of a call inside mmdet.
+MESHGRID = 'torch.meshgrid: in an upcoming release'
 # Keys of a config that need not be there to be set on the command line.
 RUNNER_KEYS = ('load_from', 'resume', 'randomness', 'work_dir', 'launcher',
                'log_level', 'experiment_name', 'visualizer', 'env_cfg',
@@ -133,7 +135,9 @@ def mistakes_told(subject: str = '') -> Iterator[None]:
 
 def import_quietly(*modules: str) -> None:
     """Import modules of the frameworks without their remarks on packages
-    that no user needs."""
+    that no user needs, and let them warn no more of what only their authors
+    can mend."""
+    warnings.filterwarnings('ignore', MESHGRID)
     printed = io.StringIO()
     with warnings.catch_warnings(), redirect_stdout(printed):
         warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')

@@ -58,7 +58,7 @@ def test_two_images_two_iterations(tmp_path):
     assert 0.8 < lines[1]['cosine'] < 1
     table = (tmp_path / 'results' / 'smoke.md').read_text()
     assert table.startswith('**RetinaNet, 1 float + 2 epochs')
-    for setting in ('fp', 'mmtern', 'mmtern, no-approach+plain-ste'):
+    for setting in ('float', 'mmtern', 'mmtern, no-approach+plain-ste'):
         assert f'| {setting}, lr 0.001 | 1 |' in table
     for name in ('smoke.png', 'smoke_ablations.png'):
         assert (tmp_path / 'results' / name).stat().st_size > 1000

@@ -1,4 +1,5 @@
 import re
+import runpy
 
 import cv2
 import pytest
@@ -17,8 +18,9 @@ def test_each_group_is_measured_and_named_as_a_pattern(place, monkeypatch,
                                                        capsys):
     status, said, shown = run_tool(
         place, monkeypatch, capsys,
-        'sensitivity float.py float.pth --images 2 --limit -1000', True)
-    assert status == 0
+        'sensitivity float.py float.pth --images 2 --limit -1000 '
+        '--share 100', True)
+    assert status == 0, said
     names = re.findall(r'^  ([a-z_]+\.[a-z_0-9]+) ', shown, re.M)
     assert {'backbone.layer1', 'neck.fpn_convs', 'bbox_head.cls_convs'
             } <= set(names) and len(names) == 8
@@ -28,11 +30,24 @@ def test_each_group_is_measured_and_named_as_a_pattern(place, monkeypatch,
     assert len(patterns) == 8
 
 
+def tool_of(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / 'tools'))
+    return runpy.run_path(str(REPOSITORY / 'tools' / 'sensitivity.py'))
+
+
+def test_few_weights_that_cost_much_are_named(monkeypatch):
+    costly = tool_of(monkeypatch)['costly_groups']
+    costs = dict(small=9.0, large=60.0, cheap=1.0, middle=5.0)
+    shares = dict(small=0.02, large=0.9, cheap=0.01, middle=0.07)
+    assert costly(costs, shares, 2, 0.1) == ['small', 'middle']
+    assert costly(costs, shares, 2, 0.05) == ['small']
+    assert costly(costs, shares, 2, 1) == ['small', 'middle', 'large']
+    assert costly(costs, shares, 2, 0.001) == []
+
+
 @pytest.mark.parametrize('depth', [1, 2, 3])
 def test_patterns_leave_their_group_and_nothing_else(depth, monkeypatch):
-    import runpy
-    monkeypatch.syspath_prepend(str(REPOSITORY / 'tools'))
-    tool = runpy.run_path(str(REPOSITORY / 'tools' / 'sensitivity.py'))
+    tool = tool_of(monkeypatch)
     records = survey(build(small_faster_rcnn()), Scope()).ternary
     groups = tool['group_layers'](records, depth)
     assert sorted(r.name for group in groups.values()

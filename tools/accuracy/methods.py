@@ -66,6 +66,16 @@ CONTROLS = {
 
 METHODS = {**MAIN_METHODS, **CONTROLS}
 
+# As the texts call them, in tables and plots.
+NAMES = {
+    'fp': 'float',
+    'twn': 'TWN',
+    'ttq': 'TTQ',
+    'soft': 'soft forward',
+    'mmtern-0.1': 'mmtern 0.1',
+    'twn-flat-cosine': 'TWN, flat cosine',
+}
+
 # Without the regularizer.
 NO_PULL = dict(loss_weight=0.0)
 

@@ -61,6 +61,7 @@ DETECTORS = {
     'detr_r18': 'DETR',
     'deformable_detr_r18': 'DeformableDETR'
 }
+TITLES = dict(DETECTORS, faster_rcnn='Faster R-CNN', yolox='YOLOX-Nano')
 R_CNN_AND_RETINANET = ('retinanet', 'faster_rcnn')
 
 

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from statistics import mean
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
-from .methods import METHODS
-from .plan import BUDGET_NAMES, DETECTORS, Run, comparable
+from .methods import METHODS, NAMES
+from .plan import BUDGET_NAMES, DETECTORS, TITLES, Run, comparable
 
 Line = Dict[str, Any]
 
@@ -59,7 +59,7 @@ class Panel(NamedTuple):
 
     @property
     def title(self) -> str:
-        return f'{DETECTORS[self.detector]}, {self.conditions}'
+        return f'{TITLES[self.detector]}, {self.conditions}'
 
     @property
     def conditions(self) -> str:
@@ -82,8 +82,9 @@ class Row(NamedTuple):
     lr: float
 
     @property
-    def title(self) -> str:
-        parts = [self.method]
+    def name(self) -> str:
+        """What was trained, without the learning rate."""
+        parts = [NAMES.get(self.method, self.method)]
         if self.ablation:
             parts.append(self.ablation)
         if self.scope != 'all':
@@ -92,7 +93,12 @@ class Row(NamedTuple):
             parts.append(f'zeros per {self.zeros_per}')
         if self.optimizer != 'adamw':
             parts.append(self.optimizer.upper())
-        return ', '.join(parts + [f'lr {self.lr:g}'])
+        return ', '.join(parts)
+
+    @property
+    def title(self) -> str:
+        """The whole setting."""
+        return f'{self.name}, lr {self.lr:g}'
 
 
 def panels(lines: List[Line]) -> Dict[Panel, Dict[Row, List[Line]]]:
@@ -142,6 +148,24 @@ def gain_over(line: Line, lines: List[Line], method: str,
     where there is none, or the line is its own."""
     rival = rival_of(line, lines, method)
     return None if rival in (None, line) else line[key] - rival[key]
+
+
+def best_rates(rows: Dict[Row, List[Line]]) -> Dict[Row, List[Line]]:
+    """Of settings that differ in their learning rate alone, the one of the
+    highest mean val AP."""
+    best: Dict[Row, List[Line]] = {}
+    for row, group in rows.items():
+        known = [other for other in best if other.name == row.name]
+        if known and _val(best[known[0]]) >= _val(group):
+            continue
+        for other in known:
+            del best[other]
+        best[row] = group
+    return best
+
+
+def _val(group: List[Line]) -> float:
+    return mean(by_seed(group, lambda line: line['val_AP']))
 
 
 def by_seed(group: List[Line],

@@ -6,6 +6,8 @@ import torch
 from matplotlib.axes import Axes
 from mmengine.config import Config
 from mmengine.registry import HOOKS
+from theme import (APPROACH, DARK_APPROACH, FLOAT, GRID, INK, MUTED, PALE,
+                   TERNARY)
 from torch import Tensor
 
 from mmtern.engine.hooks.schedule import to_iterations, train_progress
@@ -13,9 +15,6 @@ from mmtern.ops import (exact_threshold, mean_threshold, project,
                         rescale_factor, ternary_codes)
 
 CONFIG = 'configs/tern_retinanet_r18-lite_shapes.py'
-INK, MUTED, GRID = '#1f2933', '#6b7785', '#e6eaef'
-FLOAT, TERNARY, APPROACH = '#5b7089', '#d9541e', '#e8b04b'
-DARK_APPROACH = '#b37a10'  # for text
 # Colour of each temperature's curve, and where its name stands.
 TEMPERATURES = {
     0: ('#7b8fa6', (2.65, 1.03)),
@@ -33,7 +32,7 @@ def draw_filter(axis: Axes, row: Tensor) -> None:
     scale = float(project(row, threshold).scale('norm'))
     index = torch.arange(row.shape[1])
     axis.axhspan(-delta, delta, color=GRID, lw=0, zorder=0)
-    colors = [TERNARY if code else '#9fb3c8' for code in codes.tolist()]
+    colors = [TERNARY if code else PALE for code in codes.tolist()]
     axis.bar(index, row[0], 0.55, color=colors, zorder=2)
     axis.hlines(
         scale * codes, index - .44, index + .44, color=INK, lw=2.2, zorder=3)
