@@ -21,7 +21,7 @@ def register_ternary(*float_types: type) -> Callable[[type], type]:
     into the decorated class, by changing their class in place.
 
     The twin is a subclass of :class:`TernaryWeight` and of the float type, in
-    this order, and computes with ``self.quantized_weight()``. Everything else
+    this order, and computes with ``self.ternary_weight``. Everything else
     (schedule, regularizer, statistics, packing, ``freeze``, ``inspect``)
     reaches the layer through :class:`TernaryWeight`.
 
@@ -130,21 +130,18 @@ class TernaryWeight(_Mixin):
         return filters_of(weight, self.transposed_groups)
 
     def quantized_weight(self) -> Union[Tensor, QuantizedWeight]:
-        """Return what ``forward`` computes with, as filters; see
-        :class:`Quantizer`."""
+        """Return what a layer that can compute from codes does so with, as
+        filters; see :class:`Quantizer`."""
         return self.quantizer(
-            self.filters(self.latent), self.training, self.weight_scale)
+            self.filters(self.latent), self.training, self.weight_scale, True)
 
     @property
     def ternary_weight(self) -> Tensor:
         """The weight that ``forward`` computes with as a tensor in shape and
         dtype of the latent weight, in the graph where it takes a gradient."""
-        weight = self.quantized_weight()
-        if isinstance(weight, QuantizedWeight):
-            assert weight.sink is not None  # made for training
-            values = weight.values(weight.sink.dtype)
-            # The sink is zero and leads to the latent weight.
-            weight = values + weight.sink
+        weight = self.quantizer(
+            self.filters(self.latent), self.training, self.weight_scale)
+        assert isinstance(weight, Tensor)  # as no codes are asked for
         return weight_of(weight, self.transposed_groups)
 
     @property

@@ -30,7 +30,7 @@ def _kernels(device: str) -> Optional[ModuleType]:
         from . import kernels
         row = torch.ones(1, 2, device=device)
         kernels.project_rows(row, None, 0.7, None)
-        kernels.rescale_rows_(row, row, row[:, :1], 1.0, 0.2, True)
+        kernels.rescale_rows(row, row, row[:, :1], 1.0, 0.2, True, row)
         return kernels
     except Exception as error:  # whatever a compiler may raise
         warnings.warn(

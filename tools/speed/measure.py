@@ -4,6 +4,7 @@ from statistics import quantiles
 from typing import Dict, List
 
 import torch
+from torch import Tensor
 
 from mmtern import ternary_layers
 from mmtern.engine.hooks.regularizer import cosine_distances
@@ -34,23 +35,27 @@ class Stepper:
         self.optimizer = torch.optim.SGD(
             trained, lr=1e-5, momentum=0.9, weight_decay=0.0)
 
-    def step(self) -> Dict[str, float]:
-        """Seconds of each part; on a GPU those in which its kernels are
-        started, the last one until they are done."""
+    def forward(self) -> Tensor:
+        """What the step differentiates, or in inference the outputs."""
         if self.phase == 'inference':
-            start = now(self.device)
             with torch.no_grad():
                 # Without NMS: untrained twins detect differently, and more
                 # boxes take longer.
-                self.model(**self.data, mode='tensor')
-            return dict(forward=now(self.device) - start)
-        start = now(self.device)
+                return self.model(**self.data, mode='tensor')
         # First, as TernaryRegularizerHook has it.
         pull = 0
         if self.phase == 'approach' and self.layers:
             pull = 1e-3 * cosine_distances(self.layers)
         losses = self.model(**self.data, mode='loss')
-        loss = self.model.parse_losses(losses)[0] + pull
+        return self.model.parse_losses(losses)[0] + pull
+
+    def step(self) -> Dict[str, float]:
+        """Seconds of each part; on a GPU those in which its kernels are
+        started, the last one until they are done."""
+        start = now(self.device)
+        loss = self.forward()
+        if self.phase == 'inference':
+            return dict(forward=now(self.device) - start)
         forward = time.perf_counter()
         loss.backward()
         backward = time.perf_counter()
