@@ -127,7 +127,8 @@ class TernaryWeight(_Mixin):
             Tensor: Shape (C_out, ...), in the graph of ``weight``; filters
             that are ternary already are returned as they are.
         """
-        return filters_of(weight, self.transposed_groups)
+        groups = self.transposed_groups
+        return filters_of(weight, groups) if groups else weight
 
     def quantized_weight(self) -> Union[Tensor, QuantizedWeight]:
         """Return what a layer that can compute from codes does so with, as

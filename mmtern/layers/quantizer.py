@@ -284,11 +284,10 @@ class Quantizer:
             return _untraced(
                 QuantizedWeight(entry.codes, entry.scale).values, weight.dtype)
 
-    @torch.no_grad()
     def _blend(self, entry: _Entry, weight: Tensor, beta: float,
                soft: bool) -> Tensor:
-        """Return ``w + beta (a t - w)``, for a soft forward with the
-        temperature Sigmoid in the place of ``a t``."""
+        """Return ``w + beta (a t - w)``, out of the graph; for a soft forward
+        with the temperature Sigmoid in the place of ``a t``."""
         if soft:
             values = empty_as(weight)
             rows_of(values).copy_(
@@ -298,7 +297,8 @@ class Quantizer:
         else:
             values = QuantizedWeight(entry.codes,
                                      entry.scale).values(weight.dtype)
-        return values if beta == 1 else torch.lerp(weight, values, beta)
+        return values if beta == 1 else torch.lerp(weight.detach(), values,
+                                                   beta)
 
     def _node(self,
               entry: _Entry,
