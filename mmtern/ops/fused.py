@@ -29,8 +29,9 @@ def _kernels(device: str) -> Optional[ModuleType]:
     try:
         from . import kernels
         row = torch.ones(1, 2, device=device)
-        kernels.project_rows(row, None, 0.7, None)
-        kernels.rescale_rows(row, row, row[:, :1], 1.0, 0.2, True, row)
+        fields = kernels.project_rows(row, None, 0.7, None)
+        kernels.rescale_rows(row, row, fields[0], 1.0, 0.2, True, row)
+        kernels.turn_rows(row, *fields[:4], fields[0], row)
         return kernels
     except Exception as error:  # whatever a compiler may raise
         warnings.warn(

@@ -85,6 +85,27 @@ def _rescale(grad, weight, threshold, out, d, temperature, floor, tiny,
         tl.store(out + start + first + lanes, g * factor, mask=inside)
 
 
+@triton.jit
+def _turn(weight, cosine, threshold, count, norm, grad_output, out, d, tiny,
+          least_norm, block: tl.constexpr):
+    row = tl.program_id(0)
+    start = row.to(tl.int64) * d
+    lanes = tl.arange(0, block)
+    upstream = tl.load(grad_output)
+    length = tl.load(norm + row)
+    inverse = tl.where(length > least_norm, 1 / length, 0.0)
+    towards = -upstream * inverse / tl.sqrt(
+        tl.maximum(tl.load(count + row), 1.0))
+    along = upstream * tl.load(cosine + row) * (inverse * inverse)
+    least = tl.maximum(tl.load(threshold + row), tiny)
+    for first in range(0, d, block):
+        inside = first + lanes < d
+        w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
+        sign = tl.where(w > 0, towards, -towards)
+        turn = tl.where(tl.abs(w) >= least, sign, 0.0) + w * along
+        tl.store(out + start + first + lanes, turn, mask=inside)
+
+
 def project_rows(weight: Tensor, threshold: Optional[Tensor], of_mean: float,
                  codes: Optional[Tensor]) -> Tuple[Tensor, ...]:
     """What :func:`mmtern.ops.project` measures, in one kernel.
@@ -136,6 +157,26 @@ def rescale_rows(grad: Tensor, weight: Tensor, threshold: Tensor,
             TINY,
             torch.finfo(weight.dtype).max,
             normalize,
+            block=_block(d))
+
+
+def turn_rows(weight: Tensor, cosine: Tensor, threshold: Tensor, count: Tensor,
+              norm: Tensor, grad_output: Tensor, out: Tensor) -> None:
+    """The backward of :func:`mmtern.ops.cosine_distance` in one kernel, for
+    contiguous rows; ``grad_output`` is a scalar on their device."""
+    rows, d = weight.shape
+    with _on(weight):
+        _turn[(rows, )](
+            weight,
+            cosine,
+            threshold,
+            count,
+            norm,
+            grad_output,
+            out,
+            d,
+            TINY,
+            TINY**0.5,
             block=_block(d))
 
 

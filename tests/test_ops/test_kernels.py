@@ -3,7 +3,7 @@ interprets them (see conftest.py)."""
 import pytest
 import torch
 
-from mmtern.ops import (fused, max_threshold, mean_threshold, project,
+from mmtern.ops import (cosine_distance, fused, max_threshold, mean_threshold, project,
                         rescale_gradient)
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -76,6 +76,23 @@ def test_gradient(with_kernels, shape, temperature, floor, normalize, dtype):
         expected,
         rtol=1e-5 if dtype == torch.float32 else 1e-3,
         atol=5e-5)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_pull_of_the_regularizer(with_kernels, shape):
+    torch.manual_seed(0)
+
+    def pulled():
+        weight = rows(*shape).requires_grad_()
+        torch.manual_seed(0)
+        projection = project(weight.detach(), mean_threshold)
+        (3 * cosine_distance(weight, projection)).backward()
+        return weight.grad
+
+    expected = pulled()
+    torch.manual_seed(0)
+    with_kernels()
+    torch.testing.assert_close(pulled(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_nan_spoils_its_own_filter_alone(with_kernels):
