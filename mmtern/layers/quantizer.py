@@ -169,13 +169,11 @@ class Quantizer:
         ``weight.data`` in eval, which nothing tells."""
         self._entry = None
 
-    def __call__(
-        self,
-        weight: Tensor,
-        training: bool,
-        weight_scale: Optional[Tensor] = None,
-        takes_codes: bool = False
-    ) -> Union[Tensor, QuantizedWeight]:
+    def __call__(self,
+                 weight: Tensor,
+                 training: bool,
+                 weight_scale: Optional[Tensor] = None,
+                 takes_codes: bool = False) -> Union[Tensor, QuantizedWeight]:
         """Return the weight that a layer computes with.
 
         ===========================  =====================================
@@ -226,7 +224,8 @@ class Quantizer:
             return self._blend(entry, weight, beta, soft)
         if (takes_codes and beta == 1 and not soft
                 and weight.device.type not in fused.DEVICES):
-            sink = self._node(entry, weight, beta, weight.detach, as_codes=True)
+            sink = self._node(
+                entry, weight, beta, weight.detach, as_codes=True)
             return QuantizedWeight(entry.codes, entry.scale, sink)
         return self._node(entry, weight, beta,
                           lambda: self._blend(entry, weight, beta, soft), soft)

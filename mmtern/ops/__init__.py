@@ -9,17 +9,17 @@ from .projection import (SCALES, Projection, ThresholdRule, exact_threshold,
                          project, sparsity_threshold, ternary_codes)
 from .regularizer import cosine_distance
 from .rows import empty_as, float_rows, in_layout_of, row_blocks, rows_of
-from .straight_through import (learned_scale, rescale_factor,
-                               rescale_gradient, sigmoid_bump, soft_ternary,
-                               soft_ternary_slope, straight_through)
+from .straight_through import (learned_scale, rescale_factor, rescale_gradient,
+                               sigmoid_bump, soft_ternary, soft_ternary_slope,
+                               straight_through)
 from .transposed import filters_of, weight_of
 
 __all__ = [
     'BITS_PER_CODE', 'CODES_PER_BYTE', 'Projection', 'QuantizedWeight',
     'SCALES', 'ThresholdRule', 'allocate_zeros', 'cosine_distance', 'empty_as',
-    'entropy', 'exact_threshold', 'filters_of', 'float_rows',
-    'in_layout_of', 'keep_ternary_scale', 'largest_entropy', 'learned_scale',
-    'max_threshold', 'mean_threshold', 'pack_codes', 'packed_size', 'project',
+    'entropy', 'exact_threshold', 'filters_of', 'float_rows', 'in_layout_of',
+    'keep_ternary_scale', 'largest_entropy', 'learned_scale', 'max_threshold',
+    'mean_threshold', 'pack_codes', 'packed_size', 'project',
     'quantized_conv2d', 'quantized_linear', 'rescale_factor',
     'rescale_gradient', 'row_blocks', 'rows_of', 'sigmoid_bump',
     'soft_ternary', 'soft_ternary_slope', 'sparsity_threshold',

@@ -14,8 +14,8 @@ from mmtern.ops import fused
 def network() -> nn.Module:
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU(),
-        nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(32, 2))
+        nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3),
+        nn.ReLU(), nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(32, 2))
     convert(net, Scope(include=['.'], stem=True))
     return net
 

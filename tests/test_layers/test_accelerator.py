@@ -16,8 +16,8 @@ def trained(settings: dict, layout: torch.memory_format) -> list:
     """Losses of an approach and a ternary phase, with the regularizer."""
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3, groups=2),
-        nn.ReLU(), nn.ConvTranspose2d(2, 2, 2), nn.Flatten(), nn.Linear(50, 2))
+        nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3, groups=2), nn.ReLU(),
+        nn.ConvTranspose2d(2, 2, 2), nn.Flatten(), nn.Linear(50, 2))
     convert(net, Scope(include=['.'], stem=True), TernarySettings(**settings))
     net.to(DEVICE, memory_format=layout)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)

@@ -22,7 +22,8 @@ def test_skipped_steps_leave_nothing_stale_and_no_nan():
     net = network()
     layers = ternary_layers(net).values()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    scaler = torch.amp.GradScaler('cpu', init_scale=2.0**24, growth_interval=20)
+    scaler = torch.amp.GradScaler(
+        'cpu', init_scale=2.0**24, growth_interval=20)
     x, y = torch.randn(8, 4, 6, 6), torch.randn(8, 4)
     losses, skipped = [], 0
     for step in range(200):

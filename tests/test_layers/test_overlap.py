@@ -17,8 +17,7 @@ class Net(nn.Module):
         self.trunk = nn.ModuleList([
             nn.Sequential(
                 nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4),
-                nn.ReLU())
-            for _ in range(4)
+                nn.ReLU()) for _ in range(4)
         ])
         self.head = nn.Conv2d(4, 4, 3, padding=1, bias=False)
         self.fc = nn.Linear(4, 2, bias=False)
@@ -47,7 +46,8 @@ def order_of_gradients(net: nn.Module) -> list:
 
 @both_ways
 @pytest.mark.parametrize('beta', [0.5, 1.0])
-@pytest.mark.parametrize('kwargs', [dict(), dict(threshold='max', scale='lsq')])
+@pytest.mark.parametrize('kwargs',
+                         [dict(), dict(threshold='max', scale='lsq')])
 def test_gradients_come_in_the_order_of_a_float_model(way, beta, kwargs):
     go(way)
     torch.manual_seed(0)

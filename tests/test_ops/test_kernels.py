@@ -3,8 +3,8 @@ interprets them (see conftest.py)."""
 import pytest
 import torch
 
-from mmtern.ops import (cosine_distance, fused, max_threshold, mean_threshold, project,
-                        rescale_gradient)
+from mmtern.ops import (cosine_distance, fused, max_threshold, mean_threshold,
+                        project, rescale_gradient)
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytest.importorskip('triton')
@@ -120,10 +120,10 @@ def test_a_triton_that_fails_is_done_without(with_kernels, monkeypatch):
         raise RuntimeError('no compiler')
 
     monkeypatch.setattr(kernels, 'project_rows', fail)
-    fused._kernels.cache_clear()
+    fused.KERNELS.clear()
     try:
         with pytest.warns(UserWarning, match='no compiler'):
             projection = project(rows(4, 64), mean_threshold)
         assert projection.count.shape == (4, 1)
     finally:
-        fused._kernels.cache_clear()
+        fused.KERNELS.clear()

@@ -1,8 +1,10 @@
 """What ternary layers ask of the host: a chain of convolutions so thin that a
-step is the calls alone, which is what a GPU waits for."""
+step is its calls alone, for which a GPU waits."""
 import sys
+import time
 from collections import Counter
-from typing import Callable, Dict
+from statistics import quantiles
+from typing import Any, Callable, Dict, List
 
 import torch
 from mmengine.model import BaseModel
@@ -11,10 +13,11 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmtern import Scope, convert
-from .measure import Stepper, compare_steps
+from .measure import Mode, Stepper, now
 
 LAYERS = 50
 CHANNELS = 8
+SIDE = 4
 
 
 class Chain(BaseModel):
@@ -27,13 +30,13 @@ class Chain(BaseModel):
             for _ in range(LAYERS)
         ])
 
-    def forward(self, inputs: Tensor, mode: str):
+    def forward(self, inputs: Tensor, mode: str) -> Any:
         out = self.convs(inputs)
         return dict(loss=out.mean()) if mode == 'loss' else out
 
 
 class ThinCase:
-    """In the place of a :class:`~speed.cases.Case`."""
+    """Stands in the place of a :class:`~speed.cases.Case`."""
 
     def build(self, ternary: bool) -> nn.Module:
         torch.manual_seed(0)
@@ -42,8 +45,8 @@ class ThinCase:
             convert(model, Scope(include=['convs'], stem=True))
         return model
 
-    def data(self, device: str) -> dict:
-        return dict(inputs=torch.randn(1, CHANNELS, 4, 4, device=device))
+    def data(self, device: str) -> Dict[str, Tensor]:
+        return dict(inputs=torch.randn(1, CHANNELS, SIDE, SIDE).to(device))
 
 
 class _Operations(TorchDispatchMode):
@@ -54,17 +57,16 @@ class _Operations(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        returned = func._schema.returns
-        view = any(r.alias_info and not r.alias_info.is_write
-                   for r in returned)
+        is_view = any(x.alias_info and not x.alias_info.is_write
+                      for x in func._schema.returns)
         name = func._schema.name
-        if not view and 'empty' not in name and name != 'aten::detach':
+        if not is_view and 'empty' not in name and name != 'aten::detach':
             self.count += 1
         return func(*args, **(kwargs or {}))
 
 
 def _calls(work: Callable[[], object]) -> int:
-    """Python functions that ``work`` calls."""
+    """Return how many Python functions ``work`` calls."""
     seen: Counter = Counter()
     sys.setprofile(lambda frame, event, arg: seen.update([event]))
     try:
@@ -75,51 +77,77 @@ def _calls(work: Callable[[], object]) -> int:
 
 
 def _launches(work: Callable[[], object], device: str) -> int:
-    """Kernels that ``work`` starts on a GPU; elsewhere operations that write
-    to memory."""
+    """Return how many kernels ``work`` starts on a GPU, or elsewhere how many
+    operations write to memory."""
     if device == 'cuda':
         with profile(activities=[ProfilerActivity.CUDA]) as trace:
             work()
             torch.cuda.synchronize()
-        return sum(e.device_type == torch.autograd.DeviceType.CUDA
-                   for e in trace.events())
+        kinds = [event.device_type for event in trace.events()]
+        return kinds.count(torch.autograd.DeviceType.CUDA)
     with _Operations() as operations:
         work()
     return operations.count
 
 
-def _counts(ternary: bool, phase: str, device: str) -> Counter:
-    """Calls and launches of one step's forward and backward."""
+def _counts(stepper: Stepper, parts: List[str]) -> Counter:
+    """Count calls and launches of one step's forward and backward."""
     counted: Counter = Counter()
     for kind, count in (('calls', _calls),
-                        ('launches', lambda work: _launches(work, device))):
-        stepper = Stepper(ThinCase(), ternary, phase, device)
-        stepper.step(), stepper.step()
+                        ('launches',
+                         lambda work: _launches(work, stepper.device))):
         made: Dict[str, Tensor] = {}
         counted[f'forward_{kind}'] = count(
             lambda: made.update(loss=stepper.forward()))
-        if phase != 'inference':
-            with torch.autograd.set_multithreading_enabled(False):
-                counted[f'backward_{kind}'] = count(made['loss'].backward)
+        if 'backward' in parts:
+            counted[f'backward_{kind}'] = count(made['loss'].backward)
+            stepper.optimizer.zero_grad()
     return counted
 
 
-def host_cost(phase: str, pairs: int, device: str) -> Dict[str, float]:
-    """What a ternary layer adds to a float layer's step.
+def _timed(stepper: Stepper, parts: List[str]) -> List[float]:
+    """Seconds that this thread, and no other program, was at work in each
+    part of a step."""
+    now(stepper.device)
+    times = [time.thread_time()]
+    loss = stepper.forward()
+    times.append(time.thread_time())
+    if 'backward' in parts:
+        loss.backward()
+        times.append(time.thread_time())
+        stepper.optimizer.step()
+        stepper.optimizer.zero_grad()
+    return [end - start for start, end in zip(times, times[1:])]
+
+
+def host_cost(mode: Mode, pairs: int, device: str) -> Dict[str, float]:
+    """Measure what a ternary layer adds to a float layer's step on the host,
+    float and ternary steps in turn.
 
     Returns:
-        dict: ``forward_us`` and ``backward_us``, microseconds of the host;
-        ``*_calls``, Python functions; ``*_launches``, see :func:`_launches`.
+        dict: ``float_*_us`` and ``added_*_us``, microseconds a layer, lower
+        quartiles, as nothing but noise makes a step longer; ``*_calls``,
+        Python functions that a ternary layer adds; ``*_launches``, see
+        :func:`_launches`.
     """
-    times = compare_steps(ThinCase(), phase, pairs, device)
-    parts = ['forward'] if phase == 'inference' else ['forward', 'backward']
-    line = {
-        f'{part}_us': round(
-            1e3 * (times[f'ternary_{part}_ms'] - times[f'float_{part}_ms']) /
-            LAYERS, 1)
-        for part in parts
-    }
-    plain, ternary = (_counts(t, phase, device) for t in (False, True))
+    parts = ['forward'
+             ] if mode.phase == 'inference' else ['forward', 'backward']
+    steppers = [Stepper(ThinCase(), bool(t), mode, device) for t in (0, 1)]
+    times: List[List[List[float]]] = [[], []]
+    line = {}
+    # Else a GPU's backward has a thread of its own.
+    with torch.autograd.set_multithreading_enabled(False):
+        for pair in range(-3, pairs):
+            for which in ((0, 1), (1, 0))[pair % 2]:
+                taken = _timed(steppers[which], parts)
+                if pair >= 0:
+                    times[which].append(taken)
+        plain, ternary = ([quantiles(t)[0] / LAYERS for t in zip(*run)]
+                          for run in times)
+        for part, a, b in zip(parts, plain, ternary):
+            line[f'float_{part}_us'] = round(1e6 * a, 1)
+            line[f'added_{part}_us'] = round(1e6 * (b - a), 1)
+        plain, ternary = (_counts(stepper, parts) for stepper in steppers)
     for name in ternary:
         line[name] = round((ternary[name] - plain[name]) / LAYERS, 1)
     return line
