@@ -181,23 +181,22 @@ class TernaryWeight(_Mixin):
         Args:
             weight (Tensor): About to take the place of the latent weight.
         """
-        old = self._parameters.get(self.latent_name)
-        scale = self._parameters.get('weight_scale')
-        if scale is None or old is None or old.shape != weight.shape or (
-                old.is_meta or weight.is_meta):
+        old, scale = (
+            self._parameters.get(x)
+            for x in (self.latent_name, 'weight_scale'))
+        if (scale is None or old is None or old.shape != weight.shape
+                or old.is_meta or weight.is_meta):
             return
         before, after = (
             filters_of(x, self.transposed_groups).flatten(1).double()
             for x in (old, weight.to(old)))
-        square = before.square().sum(1, keepdim=True)
-        tiny = torch.finfo(square.dtype).tiny
-        factor = (before * after).sum(1, keepdim=True) / square.clamp(min=tiny)
-        if not torch.allclose(before * factor, after, rtol=1e-3, atol=1e-12):
-            return
-        factor = factor.T.to(scale)
-        # A negative factor turns positive weights into negative ones.
-        turned = torch.where(factor < 0, scale.flip(0), scale)
-        self.weight_scale = nn.Parameter(turned * factor.abs())
+        tiny = torch.finfo(torch.float64).tiny
+        factor = (before * after).sum(1) / before.square().sum(1).clamp(tiny)
+        if torch.allclose(before.T * factor, after.T, rtol=1e-3, atol=1e-12):
+            factor = factor.to(scale)
+            # A negative factor turns positive weights into negative ones.
+            turned = torch.where(factor < 0, scale.flip(0), scale)
+            self.weight_scale = nn.Parameter(turned * factor.abs())
 
     def train(self, mode: bool = True):
         """Switch the mode; the weight is quantized anew."""

@@ -33,9 +33,9 @@ def _try_kernels(device: str) -> Any:
     try:
         from . import kernels
         row = torch.ones(1, 2, device=device)
-        fields = kernels.project_rows(row, None, 0.7, None)
-        kernels.rescale_rows(row, row, fields[0], 1.0, 0.2, True, row)
-        kernels.turn_rows(row, *fields[:4], fields[0], row)
+        one = kernels.project_rows(row, None, 0.7, None)[0]
+        kernels.rescale_rows(row, row, one, 1.0, 0.2, True, row)
+        kernels.turn_rows(row, one, one, one, one, one, row)
         return kernels
     except Exception as error:  # whatever a compiler may raise
         warnings.warn(

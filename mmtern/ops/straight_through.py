@@ -141,7 +141,8 @@ def rescale_gradient(grad: Tensor,
     for block in row_blocks(rows):
         factor = rescale_factor(rows[block], threshold[block], temperature,
                                 floor, normalize)
-        torch.mul(grad_rows[block], factor, out=out_rows[block])
+        if factor is not None:
+            torch.mul(grad_rows[block], factor, out=out_rows[block])
     return out
 
 
