@@ -9,15 +9,20 @@ import json
 import os
 import os.path as osp
 import platform
-from typing import Iterator
+from typing import Iterator, Tuple
 
 import torch
 from mmengine.registry import init_default_scope
 from speed.cases import CASES, GPU_CASES
-from speed.measure import compare_steps, scaling
+from speed.host import host_cost
+from speed.measure import Mode, compare_steps, scaling
 from speed.memory import peak_memory
 from speed.quantizer import quantizer_cost
+from speed.suite import CASES as SUITE_CASES
+from speed.suite import until
 from speed.table import latest, markdown_table, plot_scaling
+
+PHASES = ('approach', 'ternary', 'inference')
 
 RESULTS = osp.join(osp.dirname(osp.abspath(__file__)), 'results')
 
@@ -45,9 +50,30 @@ def parse_args() -> argparse.Namespace:
         '--scaling',
         action='store_true',
         help='overhead against image size and parameter count, as a plot')
+    parser.add_argument(
+        '--host',
+        action='store_true',
+        help='what a layer asks of the host, on a thin model, and nothing '
+        'else')
+    parser.add_argument(
+        '--gpu-suite',
+        action='store_true',
+        help='RetinaNet-R50 and Faster R-CNN-R50, mmdet\'s batch, in every '
+        'precision, and the host; with --cases smoke, a rehearsal')
+    parser.add_argument(
+        '--minutes',
+        type=float,
+        default=7.0,
+        help='when the GPU suite begins no further measurement')
     parser.add_argument('--results', default=RESULTS)
     args = parser.parse_args()
-    if args.cases is None:
+    if args.host:
+        args.cases = []
+    elif args.cases is None and args.gpu_suite:
+        args.cases = list(SUITE_CASES)
+    elif args.cases == ['none']:
+        args.cases = []
+    elif args.cases is None:
         left = ['smoke'] + (GPU_CASES if args.device == 'cpu' else [])
         args.cases = [name for name in CASES if name not in left]
     return args
@@ -63,16 +89,43 @@ def machine_name(device: str, threads: int) -> str:
     return f'{name}, {instructions}, {threads} threads'
 
 
-def measure(args: argparse.Namespace) -> Iterator[dict]:
+def chosen(args: argparse.Namespace) -> Iterator[Tuple[str, Mode]]:
+    if args.gpu_suite:
+        yield from until(args.minutes, args.cases)
+        return
     for name in args.cases:
-        if name == 'none':
-            continue
-        case = CASES[name]
-        for phase in ('approach', 'ternary', 'inference'):
-            line = compare_steps(case, phase, args.pairs, args.device)
-            if phase != 'inference' and not args.no_memory:
-                line.update(peak_memory(case, phase, args.device))
-            yield dict(case=name, phase=phase, pairs=args.pairs, **line)
+        for phase in PHASES:
+            yield name, Mode(phase)
+
+
+def measure(args: argparse.Namespace) -> Iterator[dict]:
+    for name, mode in chosen(args):
+        line = dict(case=name, pairs=args.pairs, **vars(mode))
+        try:
+            line.update(
+                compare_steps(CASES[name], mode, args.pairs, args.device))
+            if mode.phase != 'inference' and not args.no_memory:
+                line.update(peak_memory(CASES[name], mode, args.device))
+        except RuntimeError as error:
+            if not args.gpu_suite:
+                raise
+            # The minutes are few, and a detector may lack an operation in a
+            # precision: its line says so.
+            line['error'] = str(error).splitlines()[0]
+        yield line
+    if args.host or args.gpu_suite:
+        modes = [Mode(phase) for phase in PHASES]
+        if args.device == 'cpu':
+            modes += [
+                Mode('approach', way='stub'),
+                Mode('ternary', way='stub')
+            ]
+        for mode in modes:
+            # A step of the thin model takes milliseconds.
+            cost = host_cost(mode, 10 * args.pairs, args.device)
+            yield dict(case='host', **vars(mode), **cost)
+    if args.host or args.gpu_suite:
+        return
     for method, cost in quantizer_cost(args.device).items():
         yield dict(case='quantizer alone', phase=method, **cost)
     if args.scaling:

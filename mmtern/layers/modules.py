@@ -21,7 +21,7 @@ def register_ternary(*float_types: type) -> Callable[[type], type]:
     into the decorated class, by changing their class in place.
 
     The twin is a subclass of :class:`TernaryWeight` and of the float type, in
-    this order, and computes with ``self.quantized_weight()``. Everything else
+    this order, and computes with ``self.ternary_weight``. Everything else
     (schedule, regularizer, statistics, packing, ``freeze``, ``inspect``)
     reaches the layer through :class:`TernaryWeight`.
 
@@ -127,24 +127,22 @@ class TernaryWeight(_Mixin):
             Tensor: Shape (C_out, ...), in the graph of ``weight``; filters
             that are ternary already are returned as they are.
         """
-        return filters_of(weight, self.transposed_groups)
+        groups = self.transposed_groups
+        return filters_of(weight, groups) if groups else weight
 
     def quantized_weight(self) -> Union[Tensor, QuantizedWeight]:
-        """Return what ``forward`` computes with, as filters; see
-        :class:`Quantizer`."""
+        """Return what a layer that can compute from codes does so with, as
+        filters; see :class:`Quantizer`."""
         return self.quantizer(
-            self.filters(self.latent), self.training, self.weight_scale)
+            self.filters(self.latent), self.training, self.weight_scale, True)
 
     @property
     def ternary_weight(self) -> Tensor:
         """The weight that ``forward`` computes with as a tensor in shape and
         dtype of the latent weight, in the graph where it takes a gradient."""
-        weight = self.quantized_weight()
-        if isinstance(weight, QuantizedWeight):
-            assert weight.sink is not None  # made for training
-            values = weight.values(weight.sink.dtype)
-            # The sink is zero and leads to the latent weight.
-            weight = values + weight.sink
+        weight = self.quantizer(
+            self.filters(self.latent), self.training, self.weight_scale)
+        assert isinstance(weight, Tensor)  # as no codes are asked for
         return weight_of(weight, self.transposed_groups)
 
     @property
@@ -183,23 +181,22 @@ class TernaryWeight(_Mixin):
         Args:
             weight (Tensor): About to take the place of the latent weight.
         """
-        old = self._parameters.get(self.latent_name)
-        scale = self._parameters.get('weight_scale')
-        if scale is None or old is None or old.shape != weight.shape or (
-                old.is_meta or weight.is_meta):
+        old, scale = (
+            self._parameters.get(x)
+            for x in (self.latent_name, 'weight_scale'))
+        if (scale is None or old is None or old.shape != weight.shape
+                or old.is_meta or weight.is_meta):
             return
         before, after = (
             filters_of(x, self.transposed_groups).flatten(1).double()
             for x in (old, weight.to(old)))
-        square = before.square().sum(1, keepdim=True)
-        tiny = torch.finfo(square.dtype).tiny
-        factor = (before * after).sum(1, keepdim=True) / square.clamp(min=tiny)
-        if not torch.allclose(before * factor, after, rtol=1e-3, atol=1e-12):
-            return
-        factor = factor.T.to(scale)
-        # A negative factor turns positive weights into negative ones.
-        turned = torch.where(factor < 0, scale.flip(0), scale)
-        self.weight_scale = nn.Parameter(turned * factor.abs())
+        tiny = torch.finfo(torch.float64).tiny
+        factor = (before * after).sum(1) / before.square().sum(1).clamp(tiny)
+        if torch.allclose(before.T * factor, after.T, rtol=1e-3, atol=1e-12):
+            factor = factor.to(scale)
+            # A negative factor turns positive weights into negative ones.
+            turned = torch.where(factor < 0, scale.flip(0), scale)
+            self.weight_scale = nn.Parameter(turned * factor.abs())
 
     def train(self, mode: bool = True):
         """Switch the mode; the weight is quantized anew."""

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..ops import (Projection, QuantizedWeight, empty_as, exact_threshold,
-                   float_rows, gradient_sink, in_layout_of, keep_ternary_scale,
+                   float_rows, fused, in_layout_of, keep_ternary_scale,
                    learned_scale, max_threshold, mean_threshold, project,
-                   rescale_gradient_, rows_of, soft_ternary,
-                   soft_ternary_slope, sparsity_threshold, straight_through)
+                   rescale_gradient, rows_of, soft_ternary, soft_ternary_slope,
+                   sparsity_threshold, straight_through)
 from .settings import TernarySettings
 
 
@@ -48,12 +48,12 @@ class _Graph(NamedTuple):
 
     Attributes:
         weight: The latent weight that receives the gradient.
-        beta, temperature: Those of the quantizer when it was made.
+        made_for: Beta and temperature of the quantizer when it was made, and
+            whether the layer computes from codes.
         node: What stands for the ternary weight in the graph.
     """
     weight: Tensor
-    beta: float
-    temperature: float
+    made_for: Tuple[float, float, bool]
     node: Tensor
 
 
@@ -169,17 +169,16 @@ class Quantizer:
         ``weight.data`` in eval, which nothing tells."""
         self._entry = None
 
-    def __call__(
-        self,
-        weight: Tensor,
-        training: bool,
-        weight_scale: Optional[Tensor] = None
-    ) -> Union[Tensor, QuantizedWeight]:
+    def __call__(self,
+                 weight: Tensor,
+                 training: bool,
+                 weight_scale: Optional[Tensor] = None,
+                 takes_codes: bool = False) -> Union[Tensor, QuantizedWeight]:
         """Return the weight that a layer computes with.
 
         ===========================  =====================================
         eval                         ``a t``
-        training, ``beta == 1``      ``a t``, as int8 codes and scale
+        training, ``beta == 1``      ``a t``
         training, ``beta < 1``       ``w + beta (a t - w)``, the proximal map
                                      of ``s/2 ||w - a t||^2`` with ``beta = s
                                      / (1 + s)`` (BinaryRelax, arXiv
@@ -192,11 +191,16 @@ class Quantizer:
                 (C_out, C_in).
             training (bool): The layer's mode.
             weight_scale (Tensor, optional): Trained scales, (2, C_out).
+            takes_codes (bool): Whether the layer can compute from codes; see
+                :mod:`mmtern.ops.conv`. On a GPU none does: a float copy
+                until the backward takes little beside the activations there,
+                and to spare it costs the host more calls in each use.
 
         Returns:
             Tensor or QuantizedWeight: A tensor in shape and dtype of
-            ``weight``, or for the ternary training forward the int8 codes of
-            one, with the gradient sink that takes its gradient.
+            ``weight``, or for the ternary training forward of a layer that
+            takes them the int8 codes of one, with the gradient sink that
+            takes its gradient.
         """
         beta = self.beta if training else 1.0
         if weight_scale is not None:
@@ -218,12 +222,13 @@ class Quantizer:
         soft = self.settings.forward == 'soft'
         if not wants_gradient:
             return self._blend(entry, weight, beta, soft)
-        if beta < 1 or soft:
-            return self._node(entry, weight, beta,
-                              lambda: self._blend(entry, weight, beta, soft),
-                              soft)
-        sink = self._node(entry, weight, beta, lambda: gradient_sink(weight))
-        return QuantizedWeight(entry.codes, entry.scale, sink)
+        if (takes_codes and beta == 1 and not soft
+                and weight.device.type not in fused.DEVICES):
+            sink = self._node(
+                entry, weight, beta, weight.detach, as_codes=True)
+            return QuantizedWeight(entry.codes, entry.scale, sink)
+        return self._node(entry, weight, beta,
+                          lambda: self._blend(entry, weight, beta, soft), soft)
 
     def project(self, weight: Tensor, training: bool = False) -> Projection:
         """Return the projection of the present ``weight``'s filters."""
@@ -260,29 +265,28 @@ class Quantizer:
 
     def _new_entry(self, weight: Tensor, training: bool,
                    state: Tuple) -> _Entry:
-        # An entry must serve calls in and out of inference mode.
-        with torch.inference_mode(weight.is_inference()), torch.no_grad():
-            projection, codes = _untraced(project_weight, self.settings,
-                                          weight)
-            scale = projection.scale(self._scale_kind)
-            if not training:
-                # Makes the projection idempotent, so that a file can hold a t
-                # in place of w. In training a last bit is not worth a pass
-                # over the weights.
-                scale = _untraced(keep_ternary_scale, float_rows(weight),
-                                  scale)
-            return _Entry(state, weight.detach(), projection, codes, scale)
+        if torch.is_inference_mode_enabled() and not weight.is_inference():
+            # An entry must serve calls in and out of inference mode.
+            with torch.inference_mode(False):
+                return self._new_entry(weight, training, state)
+        projection, codes = _untraced(project_weight, self.settings, weight)
+        scale = projection.scale(self._scale_kind)
+        if not training:
+            # Makes the projection idempotent, so that a file can hold a t in
+            # place of w. In training a last bit is not worth a pass over the
+            # weights.
+            scale = _untraced(keep_ternary_scale, float_rows(weight), scale)
+        return _Entry(state, weight.detach(), projection, codes, scale)
 
     def _values_of(self, entry: _Entry, weight: Tensor) -> Tensor:
         with torch.inference_mode(weight.is_inference()), torch.no_grad():
             return _untraced(
                 QuantizedWeight(entry.codes, entry.scale).values, weight.dtype)
 
-    @torch.no_grad()
     def _blend(self, entry: _Entry, weight: Tensor, beta: float,
                soft: bool) -> Tensor:
-        """Return ``w + beta (a t - w)``, for a soft forward with the
-        temperature Sigmoid in the place of ``a t``."""
+        """Return ``w + beta (a t - w)``, out of the graph; for a soft forward
+        with the temperature Sigmoid in the place of ``a t``."""
         if soft:
             values = empty_as(weight)
             rows_of(values).copy_(
@@ -292,22 +296,24 @@ class Quantizer:
         else:
             values = QuantizedWeight(entry.codes,
                                      entry.scale).values(weight.dtype)
-        return values if beta == 1 else torch.lerp(weight, values, beta)
+        return values if beta == 1 else torch.lerp(weight.detach(), values,
+                                                   beta)
 
     def _node(self,
               entry: _Entry,
               weight: Tensor,
               beta: float,
               make: Callable[[], Tensor],
-              soft: bool = False) -> Tensor:
+              soft: bool = False,
+              as_codes: bool = False) -> Tensor:
         """Return what ``make`` makes, in the graph; the one in ``entry``
         where it still serves."""
-        graph = entry.graph
-        if (graph is None or graph.weight is not weight or graph.beta != beta
-                or graph.temperature != self.temperature):
-            rescale = self._rescale(weight.detach(), entry, beta, soft)
-            node = straight_through(weight, make(), rescale)
-            entry.graph = graph = _Graph(weight, beta, self.temperature, node)
+        graph, made_for = entry.graph, (beta, self.temperature, as_codes)
+        if (graph is None or graph.weight is not weight
+                or graph.made_for != made_for):
+            node = straight_through(weight, make(),
+                                    self._rescale(weight, entry, beta, soft))
+            entry.graph = graph = _Graph(weight, made_for, node)
         return graph.node
 
     def _rescale(self, weight: Tensor, entry: _Entry, beta: float,
@@ -321,32 +327,32 @@ class Quantizer:
         the gradient, with an optimizer or by hand: the entry is dropped.
         """
         settings, temperature = self.settings, self.temperature
-        # Not the entry: it holds the graph, which holds this function.
+        # Not the entry: it holds the graph, which holds this function. Nor
+        # the quantizer, which holds the entry.
         threshold, scale = entry.projection.threshold, entry.scale
-        drop_cache = weakref.WeakMethod(self.drop_cache)
-        version = _version_of(weight)
+        latent, quantizer = weight.detach(), weakref.ref(self)
+        version = _version_of(latent)
 
-        @torch.no_grad()
         def rescale(grad: Tensor) -> Tensor:
-            drop = drop_cache()
-            if drop is not None:
-                drop()
-            if _version_of(weight) != version:
+            owner = quantizer()
+            if owner is not None:
+                owner.drop_cache()
+            if _version_of(latent) != version:
                 raise RuntimeError(
                     'the latent weight of a ternary layer was changed by an '
                     'inplace operation between forward and backward, so its '
                     'gradient cannot be computed')
-            if beta < 1 and not soft:
-                return grad
-            grad = in_layout_of(weight, grad.clone())
-            rows, grad_rows = float_rows(weight), rows_of(grad)
             if soft:
-                slope = soft_ternary_slope(rows, threshold, scale, temperature)
-                grad_rows.mul_(slope.mul_(beta).add_(1 - beta))
-            else:
-                rescale_gradient_(grad_rows, rows, threshold, temperature,
-                                  settings.floor, settings.normalize)
-            return grad
+                slope = soft_ternary_slope(
+                    float_rows(latent), threshold, scale, temperature)
+                grad = in_layout_of(latent, grad.detach().clone())
+                rows_of(grad).mul_(slope.mul_(beta).add_(1 - beta))
+                return grad
+            if beta < 1:
+                return grad
+            return rescale_gradient(grad.detach(), latent, threshold,
+                                    temperature, settings.floor,
+                                    settings.normalize)
 
         return rescale
 

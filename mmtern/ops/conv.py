@@ -5,9 +5,9 @@ float weight exists anyway, a float copy ``a t`` of it would not. So the copy
 lives only while a layer runs forward or backward, and is rebuilt from the
 codes, which takes a tenth of the time of making them. The layer's weight
 gradient needs a place in the graph that leads to the latent weight: that is
-the gradient sink, a zero that is expanded to the weight's shape and takes no
-memory. The forward does not read it; the backward returns the weight's
-gradient for it.
+the gradient sink, a tensor in the weight's shape and dtype. Its values are
+not read, so it shares the latent weight's memory; the backward returns the
+weight's gradient for it.
 """
 import threading
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -61,7 +61,7 @@ class QuantizedWeight(NamedTuple):
         codes: {-1, 0, +1}, int8, shape and memory format of the latent
             weight.
         scale: Of each filter, shape (C_out, 1), float32.
-        sink: Gradient sink, see :func:`gradient_sink`; None outside training.
+        sink: Gradient sink, see above; None outside training.
     """
     codes: Tensor
     scale: Tensor
@@ -90,12 +90,6 @@ class QuantizedWeight(NamedTuple):
         count = -(-self.codes.numel() // PART) or 1
         pairs = zip(self.codes.chunk(count), self.scale.chunk(count))
         return [QuantizedWeight(*pair) for pair in pairs]
-
-
-def gradient_sink(weight: Tensor) -> Tensor:
-    """Return a zero in shape and dtype of ``weight`` that takes no memory, to
-    stand for the quantized weight in the graph."""
-    return weight.new_zeros([1] * weight.dim()).expand(weight.shape)
 
 
 class _QuantizedConv2d(torch.autograd.Function):

@@ -1,36 +1,41 @@
 """Whether :mod:`.kernels` can be used."""
 import warnings
-from functools import lru_cache
-from types import ModuleType
-from typing import Optional
+from typing import Any, Dict, Optional
 
 import torch
 from torch import Tensor
 
-# Device types that the kernels run on.
+# Device types that the kernels run on. There a layer in training computes
+# with a float copy of its ternary weight; elsewhere from int8 codes.
 DEVICES = ('cuda', )
 
+# The kernels of each of these types once they were tried: a module, or None.
+KERNELS: Dict[str, Any] = {}
 
-def kernels_for(weight: Tensor, *others: Optional[Tensor]):
+
+def kernels_for(weight: Tensor, *others: Optional[Tensor]) -> Any:
     """The kernels, as a module, where rows of these can be given to them:
     ``weight`` in float32, all contiguous and on a GPU with a Triton that
     works. Else None."""
-    if weight.device.type not in DEVICES or weight.dtype != torch.float32:
+    device = weight.device.type
+    if device not in DEVICES or weight.dtype != torch.float32:
         return None
     tensors = (weight, *(x for x in others if x is not None))
     if not weight.numel() or not all(x.is_contiguous() for x in tensors):
         return None
-    return _kernels(weight.device.type)
+    if device not in KERNELS:
+        KERNELS[device] = _try_kernels(device)
+    return KERNELS[device]
 
 
-@lru_cache(maxsize=None)
-def _kernels(device: str) -> Optional[ModuleType]:
-    """Try them once: Triton compiles on the spot, and needs a C compiler."""
+def _try_kernels(device: str) -> Any:
+    """Run them once: Triton compiles on the spot, and needs a C compiler."""
     try:
         from . import kernels
         row = torch.ones(1, 2, device=device)
-        kernels.project_rows(row, None, 0.7, None)
-        kernels.rescale_rows_(row, row, row[:, :1], 1.0, 0.2, True)
+        one = kernels.project_rows(row, None, 0.7, None)[0]
+        kernels.rescale_rows(row, row, one, 1.0, 0.2, True, row)
+        kernels.turn_rows(row, one, one, one, one, one, row)
         return kernels
     except Exception as error:  # whatever a compiler may raise
         warnings.warn(

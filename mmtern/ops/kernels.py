@@ -14,8 +14,8 @@ BLOCK = 1024
 
 
 @triton.jit
-def _project(weight, threshold, count, inner, norm, codes, d, tiny, of_mean,
-             has_threshold: tl.constexpr, has_codes: tl.constexpr,
+def _project(weight, threshold, count, inner, norm, norm_scale, codes, d, tiny,
+             of_mean, has_threshold: tl.constexpr, has_codes: tl.constexpr,
              block: tl.constexpr):
     row = tl.program_id(0)
     start = row.to(tl.int64) * d
@@ -46,9 +46,12 @@ def _project(weight, threshold, count, inner, norm, codes, d, tiny, of_mean,
             code = tl.where(keep, tl.where(w > 0, 1, -1), 0)
             tl.store(
                 codes + start + first + lanes, code.to(tl.int8), mask=inside)
-    tl.store(count + row, tl.sum(kept))
+    number = tl.sum(kept)
+    length = tl.sqrt(tl.sum(squares))
+    tl.store(count + row, number)
     tl.store(inner + row, tl.sum(kept_sums))
-    tl.store(norm + row, tl.sqrt(tl.sum(squares)))
+    tl.store(norm + row, length)
+    tl.store(norm_scale + row, length / tl.sqrt(tl.maximum(number, 1.0)))
 
 
 @triton.jit
@@ -58,8 +61,8 @@ def _factor(w, slope, temperature, floor):
 
 
 @triton.jit
-def _rescale(grad, weight, threshold, d, temperature, floor, tiny, largest,
-             normalize: tl.constexpr, block: tl.constexpr):
+def _rescale(grad, weight, threshold, out, d, temperature, floor, tiny,
+             largest, normalize: tl.constexpr, block: tl.constexpr):
     row = tl.program_id(0)
     start = row.to(tl.int64) * d
     lanes = tl.arange(0, block)
@@ -79,7 +82,28 @@ def _rescale(grad, weight, threshold, d, temperature, floor, tiny, largest,
         w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
         factor = _factor(w, slope, temperature, floor) * gain
         g = tl.load(grad + start + first + lanes, mask=inside, other=0.0)
-        tl.store(grad + start + first + lanes, g * factor, mask=inside)
+        tl.store(out + start + first + lanes, g * factor, mask=inside)
+
+
+@triton.jit
+def _turn(weight, cosine, threshold, count, norm, grad_output, out, d, tiny,
+          least_norm, block: tl.constexpr):
+    row = tl.program_id(0)
+    start = row.to(tl.int64) * d
+    lanes = tl.arange(0, block)
+    upstream = tl.load(grad_output)
+    length = tl.load(norm + row)
+    inverse = tl.where(length > least_norm, 1 / length, 0.0)
+    towards = -upstream * inverse / tl.sqrt(
+        tl.maximum(tl.load(count + row), 1.0))
+    along = upstream * tl.load(cosine + row) * (inverse * inverse)
+    least = tl.maximum(tl.load(threshold + row), tiny)
+    for first in range(0, d, block):
+        inside = first + lanes < d
+        w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
+        sign = tl.where(w > 0, towards, -towards)
+        turn = tl.where(tl.abs(w) >= least, sign, 0.0) + w * along
+        tl.store(out + start + first + lanes, turn, mask=inside)
 
 
 def project_rows(weight: Tensor, threshold: Optional[Tensor], of_mean: float,
@@ -93,30 +117,32 @@ def project_rows(weight: Tensor, threshold: Optional[Tensor], of_mean: float,
         codes (Tensor, optional): Shape of ``weight``, int8; receives them.
 
     Returns:
-        tuple: Threshold, count, inner, norm, shape (C_out, 1) each.
+        tuple: The fields of :class:`~mmtern.ops.Projection`, shape (C_out, 1)
+        each.
     """
     rows, d = weight.shape
-    fields = weight.new_empty(4, rows, 1)
+    fields = weight.new_empty(5, rows, 1).unbind()
     has_threshold = threshold is not None
     if threshold is not None:
-        fields[0] = threshold
+        fields = (threshold, *fields[1:])
     with _on(weight):
         _project[(rows, )](
             weight,
             *fields,
-            fields if codes is None else codes,
+            weight if codes is None else codes,
             d,
             TINY,
             of_mean,
             has_threshold,
             codes is not None,
             block=_block(d))
-    return tuple(fields)
+    return fields
 
 
-def rescale_rows_(grad: Tensor, weight: Tensor, threshold: Tensor,
-                  temperature: float, floor: float, normalize: bool) -> None:
-    """:func:`mmtern.ops.rescale_gradient_` in one kernel, for contiguous
+def rescale_rows(grad: Tensor, weight: Tensor, threshold: Tensor,
+                 temperature: float, floor: float, normalize: bool,
+                 out: Tensor) -> None:
+    """:func:`mmtern.ops.rescale_gradient` in one kernel, for contiguous
     rows."""
     rows, d = weight.shape
     with _on(weight):
@@ -124,12 +150,33 @@ def rescale_rows_(grad: Tensor, weight: Tensor, threshold: Tensor,
             grad,
             weight,
             threshold,
+            out,
             d,
             temperature,
             floor,
             TINY,
             torch.finfo(weight.dtype).max,
             normalize,
+            block=_block(d))
+
+
+def turn_rows(weight: Tensor, cosine: Tensor, threshold: Tensor, count: Tensor,
+              norm: Tensor, grad_output: Tensor, out: Tensor) -> None:
+    """The backward of :func:`mmtern.ops.cosine_distance` in one kernel, for
+    contiguous rows; ``grad_output`` is a scalar on their device."""
+    rows, d = weight.shape
+    with _on(weight):
+        _turn[(rows, )](
+            weight,
+            cosine,
+            threshold,
+            count,
+            norm,
+            grad_output,
+            out,
+            d,
+            TINY,
+            TINY**0.5,
             block=_block(d))
 
 

@@ -158,11 +158,13 @@ class Projection(NamedTuple):
         count: Number of non-zero weights, ``||t||^2``, as a float.
         inner: ``<w, t>``, the sum of their magnitudes.
         norm: ``||w||``.
+        norm_scale: ``||w|| / ||t||``; 0 for an all-zero row.
     """
     threshold: Tensor
     count: Tensor  # type: ignore[assignment]  # hides tuple.count
     inner: Tensor
     norm: Tensor
+    norm_scale: Tensor
 
     def cosine(self) -> Tensor:
         """Return ``cos(w, t)``, shape (C_out, 1); 1 for an all-zero row, which
@@ -187,13 +189,10 @@ class Projection(NamedTuple):
                 minimizes ``||w - a t||`` (arXiv 1605.04711, eq. 5), which
                 shrinks the norm by ``cos(w, t)``.
         """
-        count = self.count.clamp_min(1.0)
-        if kind == 'lsq':
-            return self.inner / count
         if kind == 'norm':
-            # 0 for an all-zero row. A NaN norm stays one: codes alone would
-            # take a filter with NaN in it for a zero filter.
-            return self.norm / count.sqrt()
+            return self.norm_scale
+        if kind == 'lsq':
+            return self.inner / self.count.clamp_min(1.0)
         raise ValueError(f'scale must be one of {SCALES}, but got {kind!r}')
 
 
@@ -219,24 +218,34 @@ def project(weight: Tensor,
             threshold = threshold(weight)
         return Projection(*kernels.project_rows(
             weight, None if of_mean else threshold, MEAN_FACTOR, codes))
-    count, inner, norm = (weight.new_empty(len(weight), 1) for _ in range(3))
-    rule, cuts = None, torch.empty_like(norm)
-    if isinstance(threshold, Tensor):
-        cuts = threshold
-    else:
-        rule = threshold
-    for block in row_blocks(weight):
-        rows = weight[block]
-        if rule is not None:
-            cuts[block] = rule(rows)
-        signs = ternary_codes(rows, cuts[block])
-        # ||t||^2; the vectorized norm is faster than counting.
-        count[block] = torch.linalg.vector_norm(signs, dim=1, keepdim=True)
-        norm[block] = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        if codes is not None:
-            codes[block] = signs
-        inner[block] = signs.mul_(rows).sum(1, keepdim=True)
-    return Projection(cuts, count.square_().round_(), inner, norm)
+    parts = [
+        _project_block(
+            weight[block],
+            threshold[block] if isinstance(threshold, Tensor) else threshold,
+            None if codes is None else codes[block])
+        for block in row_blocks(weight)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return Projection(*map(torch.cat, zip(*parts)))
+
+
+def _project_block(rows: Tensor, threshold: Union[Tensor, ThresholdRule],
+                   codes: Optional[Tensor]) -> Projection:
+    if not isinstance(threshold, Tensor):
+        threshold = threshold(rows)
+    signs = ternary_codes(rows, threshold)
+    # ||t||^2; the vectorized norm is faster than counting.
+    count = torch.linalg.vector_norm(signs, dim=1, keepdim=True)
+    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    if codes is not None:
+        codes.copy_(signs)
+    inner = signs.mul_(rows).sum(1, keepdim=True)
+    count.square_().round_()
+    # A NaN norm stays one: codes alone would take a filter with NaN in it for
+    # a zero filter.
+    norm_scale = norm / count.clamp_min(1.0).sqrt_()
+    return Projection(threshold, count, inner, norm, norm_scale)
 
 
 def keep_ternary_scale(weight: Tensor, scale: Tensor) -> Tensor:

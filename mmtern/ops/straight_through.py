@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from . import fused
-from .projection import TINY, row_blocks
+from .projection import (TINY, empty_as, float_rows, in_layout_of, row_blocks,
+                         rows_of)
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -105,34 +106,44 @@ def rescale_factor(weight: Tensor,
     return factor.mul_(4 * (1 - floor))
 
 
-def rescale_gradient_(grad: Tensor,
-                      weight: Tensor,
-                      threshold: Tensor,
-                      temperature: float,
-                      floor: float = 0.2,
-                      normalize: bool = True) -> None:
-    """Multiply ``grad`` by the factor of :func:`rescale_factor`, in place;
-    the factor is never held whole.
+def rescale_gradient(grad: Tensor,
+                     weight: Tensor,
+                     threshold: Tensor,
+                     temperature: float,
+                     floor: float = 0.2,
+                     normalize: bool = True) -> Tensor:
+    """Return ``grad`` times the factor of :func:`rescale_factor`, which is
+    never held whole.
 
     Args:
-        grad (Tensor): Gradient at the ternary weight, shape (C_out, d).
-        weight, threshold, temperature, floor, normalize: Those of
+        grad (Tensor): Gradient at the ternary weight, shape of ``weight``; it
+            is left as it is, since others may hold it.
+        weight (Tensor): Latent weight, (C_out, C_in/groups, kH, kW) or (C_out,
+            d), any float dtype; the factor is computed in float32.
+        threshold, temperature, floor, normalize: Those of
             :func:`rescale_factor`.
+
+    Returns:
+        Tensor: Shape and memory format of ``weight``, dtype of ``grad``;
+        ``grad`` itself where the factor is 1 everywhere.
     """
     if _is_one(temperature, floor):
-        return
+        return grad
+    out, rows = empty_as(weight, grad.dtype), float_rows(weight)
+    grad_rows, out_rows = rows_of(in_layout_of(weight, grad)), rows_of(out)
     kernels = None
     if weight.device.type in fused.DEVICES:
-        kernels = fused.kernels_for(weight, grad, threshold)
+        kernels = fused.kernels_for(rows, grad_rows, out_rows, threshold)
     if kernels is not None:
-        kernels.rescale_rows_(grad, weight, threshold, temperature, floor,
-                              normalize)
-        return
-    for block in row_blocks(weight):
-        factor = rescale_factor(weight[block], threshold[block], temperature,
+        kernels.rescale_rows(grad_rows, rows, threshold, temperature, floor,
+                             normalize, out_rows)
+        return out
+    for block in row_blocks(rows):
+        factor = rescale_factor(rows[block], threshold[block], temperature,
                                 floor, normalize)
         if factor is not None:
-            grad[block].mul_(factor)
+            torch.mul(grad_rows[block], factor, out=out_rows[block])
+    return out
 
 
 def soft_ternary(weight: Tensor, threshold: Tensor, scale: Tensor,

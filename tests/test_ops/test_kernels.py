@@ -3,8 +3,8 @@ interprets them (see conftest.py)."""
 import pytest
 import torch
 
-from mmtern.ops import (fused, max_threshold, mean_threshold, project,
-                        rescale_gradient_)
+from mmtern.ops import (cosine_distance, fused, max_threshold, mean_threshold,
+                        project, rescale_gradient)
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytest.importorskip('triton')
@@ -66,17 +66,33 @@ def test_gradient(with_kernels, shape, temperature, floor, normalize, dtype):
     grad = torch.randn(shape).to(DEVICE, dtype)
     threshold = mean_threshold(weight)
     options = (temperature, floor, normalize)
-    expected = grad.clone()
-    rescale_gradient_(expected, weight, threshold, *options)
+    expected = rescale_gradient(grad, weight, threshold, *options)
     with_kernels()
-    rescale_gradient_(grad, weight, threshold, *options)
+    actual = rescale_gradient(grad, weight, threshold, *options)
     assert expected.isfinite().all()
     # At T = 50 few digits are left of 1 - s where s is nearly 1.
     torch.testing.assert_close(
-        grad,
+        actual,
         expected,
         rtol=1e-5 if dtype == torch.float32 else 1e-3,
         atol=5e-5)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_pull_of_the_regularizer(with_kernels, shape):
+    torch.manual_seed(0)
+
+    def pulled():
+        weight = rows(*shape).requires_grad_()
+        torch.manual_seed(0)
+        projection = project(weight.detach(), mean_threshold)
+        (3 * cosine_distance(weight, projection)).backward()
+        return weight.grad
+
+    expected = pulled()
+    torch.manual_seed(0)
+    with_kernels()
+    torch.testing.assert_close(pulled(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_nan_spoils_its_own_filter_alone(with_kernels):
@@ -104,10 +120,10 @@ def test_a_triton_that_fails_is_done_without(with_kernels, monkeypatch):
         raise RuntimeError('no compiler')
 
     monkeypatch.setattr(kernels, 'project_rows', fail)
-    fused._kernels.cache_clear()
+    fused.KERNELS.clear()
     try:
         with pytest.warns(UserWarning, match='no compiler'):
             projection = project(rows(4, 64), mean_threshold)
         assert projection.count.shape == (4, 1)
     finally:
-        fused._kernels.cache_clear()
+        fused.KERNELS.clear()

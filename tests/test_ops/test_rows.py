@@ -3,7 +3,7 @@ import torch
 
 from mmtern.ops import (QuantizedWeight, cosine_distance, empty_as,
                         exact_threshold, in_layout_of, project, rescale_factor,
-                        rescale_gradient_, row_blocks, rows_of, ternary_codes)
+                        rescale_gradient, row_blocks, rows_of, ternary_codes)
 from mmtern.ops.projection import BLOCK
 
 
@@ -38,8 +38,8 @@ def results(weight, grad):
     projection = project(weight, exact_threshold(weight), codes)
     latent = weight.clone().requires_grad_()
     cosine_distance(latent, projection).backward()
-    scale, rescaled = projection.scale(), grad.clone()
-    rescale_gradient_(rescaled, weight, projection.threshold, 3.0)
+    scale = projection.scale()
+    rescaled = rescale_gradient(grad, weight, projection.threshold, 3.0)
     return [
         *projection, codes, latent.grad, rescaled,
         QuantizedWeight(codes, scale).values(torch.float32)
@@ -88,12 +88,20 @@ def test_rows_of_another_layout_are_a_copy_in_the_usual_order():
 
 
 @pytest.mark.parametrize('floor', [0.0, 0.3])
-def test_rescaled_gradient_is_the_factor_times_it(floor):
-    weight, grad = torch.randn(2, 5, 12).unbind()
-    threshold = exact_threshold(weight)
-    expected = rescale_factor(weight, threshold, 2.0, floor) * grad
-    rescale_gradient_(grad, weight, threshold, 2.0, floor)
-    torch.testing.assert_close(grad, expected)
+@pytest.mark.parametrize('layout',
+                         [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('grad_layout',
+                         [torch.contiguous_format, torch.channels_last])
+def test_rescaled_gradient_is_the_factor_times_it(floor, layout, grad_layout):
+    plain, given = torch.randn(2, 5, 4, 3, 3).unbind()
+    weight = plain.to(memory_format=layout)
+    grad = given.to(memory_format=grad_layout)
+    threshold = exact_threshold(plain.flatten(1))
+    factor = rescale_factor(plain.flatten(1), threshold, 2.0, floor)
+    rescaled = rescale_gradient(grad, weight, threshold, 2.0, floor)
+    torch.testing.assert_close(rescaled.flatten(1), factor * given.flatten(1))
+    assert rescaled.is_contiguous(memory_format=layout)
+    assert torch.equal(grad, given)  # others may hold it
 
 
 @pytest.mark.parametrize('kwargs', [
@@ -103,5 +111,6 @@ def test_rescaled_gradient_is_the_factor_times_it(floor):
 def test_plain_straight_through_leaves_the_gradient(kwargs):
     weight, grad = torch.randn(2, 5, 12).unbind()
     before = grad.clone()
-    rescale_gradient_(grad, weight, exact_threshold(weight), **kwargs)
-    assert torch.equal(grad, before)
+    rescaled = rescale_gradient(grad, weight, exact_threshold(weight),
+                                **kwargs)
+    assert torch.equal(rescaled, before)

@@ -36,3 +36,30 @@ def test_a_small_image(tmp_path):
     # The last of each machine.
     assert '| mmtern | 2 | 1 | another |' in table
     assert '| mmtern | 1 | 1 | another |' not in table
+
+
+def test_what_a_layer_asks_of_the_host(tmp_path):
+    done = subprocess.run([
+        sys.executable, BENCH, '--host', '--pairs', '1', '--device', 'cpu',
+        '--results', tmp_path
+    ],
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = list(map(json.loads, (tmp_path / 'speed.jsonl').open()))
+    found = {(x['phase'], x['way']): x for x in lines}
+    assert all(x['case'] == 'host' for x in lines) and len(found) == 5
+    # In eval a layer is a constant.
+    assert found['inference', 'kernels']['forward_launches'] == 0
+    # A GPU's way: the projection, code times scale (on a CPU a copy and a
+    # product), in the approach phase the blend and the layer's share of the
+    # regularizer; backward one kernel, and where the regularizer's gradient
+    # joins it the sum.
+    ternary, approach = found['ternary', 'stub'], found['approach', 'stub']
+    assert ternary['forward_launches'] == 3
+    assert ternary['backward_launches'] == 1
+    assert approach['forward_launches'] < 7
+    assert approach['backward_launches'] == 2
+    assert ternary['forward_calls'] < 60 and ternary['backward_calls'] < 35
+    table = (tmp_path / 'speed.md').read_text()
+    assert '| ternary, by stub |' in table

@@ -1,12 +1,16 @@
 """Timing of float and ternary steps."""
 import time
+from dataclasses import dataclass
 from statistics import quantiles
 from typing import Dict, List
 
 import torch
+from torch import Tensor
 
 from mmtern import ternary_layers
 from mmtern.engine.hooks.regularizer import cosine_distances
+from mmtern.ops import fused
+from . import stub
 from .cases import Case, scaling_cases
 
 
@@ -17,44 +21,84 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
+@dataclass(frozen=True)
+class Mode:
+    """How a step computes.
+
+    Attributes:
+        phase: 'approach', 'ternary' or 'inference'.
+        precision: 'float32', or the dtype of autocast; 'float16' scales the
+            loss.
+        channels_last: Memory format of images and weights.
+        way: 'kernels' for what a device does by itself; 'codes' for the
+            CPU's way on a GPU, too; 'stub' for a GPU's way on a CPU, with
+            kernels that do nothing.
+    """
+    phase: str
+    precision: str = 'float32'
+    channels_last: bool = False
+    way: str = 'kernels'
+
+
 class Stepper:
     """One model's training or inference steps, timed in parts."""
 
-    def __init__(self, case: Case, ternary: bool, phase: str,
+    def __init__(self, case: Case, ternary: bool, mode: Mode,
                  device: str) -> None:
+        fused.DEVICES = dict(
+            kernels=('cuda', ), stub=('cpu', ), codes=())[mode.way]
+        if mode.way == 'stub':
+            fused.KERNELS['cpu'] = stub
+        self.device, self.phase = device, mode.phase
+        self.autocast = torch.autocast(
+            device,
+            getattr(torch, mode.precision),
+            enabled=mode.precision != 'float32')
+        self.scaler = torch.amp.GradScaler(
+            device, enabled=mode.precision == 'float16')
         self.model = case.build(ternary).to(device)
-        self.device, self.phase = device, phase
         self.data = case.data(device)
+        if mode.channels_last:
+            layout = torch.channels_last
+            self.model.to(memory_format=layout)
+            self.data['inputs'] = self.data['inputs'].to(memory_format=layout)
         self.layers = list(ternary_layers(self.model).values())
-        self.model.train(phase != 'inference')
+        self.model.train(self.phase != 'inference')
         for layer in self.layers:
-            layer.quantizer.beta = 0.5 if phase == 'approach' else 1.0
+            layer.quantizer.beta = 0.5 if self.phase == 'approach' else 1.0
             layer.quantizer.temperature = 2.0
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             trained, lr=1e-5, momentum=0.9, weight_decay=0.0)
 
-    def step(self) -> Dict[str, float]:
-        """Seconds of each part; on a GPU those in which its kernels are
-        started, the last one until they are done."""
+    def forward(self) -> Tensor:
+        """Return what the step differentiates, or in inference the
+        outputs."""
         if self.phase == 'inference':
-            start = now(self.device)
-            with torch.no_grad():
+            with torch.no_grad(), self.autocast:
                 # Without NMS: untrained twins detect differently, and more
                 # boxes take longer.
-                self.model(**self.data, mode='tensor')
-            return dict(forward=now(self.device) - start)
-        start = now(self.device)
+                return self.model(**self.data, mode='tensor')
         # First, as TernaryRegularizerHook has it.
         pull = 0
         if self.phase == 'approach' and self.layers:
             pull = 1e-3 * cosine_distances(self.layers)
-        losses = self.model(**self.data, mode='loss')
-        loss = self.model.parse_losses(losses)[0] + pull
+        with self.autocast:
+            losses = self.model(**self.data, mode='loss')
+        return self.scaler.scale(self.model.parse_losses(losses)[0] + pull)
+
+    def step(self) -> Dict[str, float]:
+        """Seconds of each part; on a GPU those in which its kernels are
+        started, the last one until they are done."""
+        start = now(self.device)
+        loss = self.forward()
+        if self.phase == 'inference':
+            return dict(forward=now(self.device) - start)
         forward = time.perf_counter()
         loss.backward()
         backward = time.perf_counter()
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
         end = now(self.device)
         return dict(
@@ -63,7 +107,7 @@ class Stepper:
             optimizer=end - backward)
 
 
-def compare_steps(case: Case, phase: str, pairs: int,
+def compare_steps(case: Case, mode: Mode, pairs: int,
                   device: str) -> Dict[str, float]:
     """Float and ternary steps in turn.
 
@@ -72,7 +116,7 @@ def compare_steps(case: Case, phase: str, pairs: int,
         quartiles, and ``ratio``, median over pairs of ternary over float
         total, with its quartiles.
     """
-    steppers = [Stepper(case, t, phase, device) for t in (False, True)]
+    steppers = [Stepper(case, t, mode, device) for t in (False, True)]
     for stepper in steppers:
         stepper.step(), stepper.step()
     times: List[List[Dict[str, float]]] = [[], []]
@@ -102,7 +146,7 @@ def scaling(pairs: int, device: str) -> List[Dict[str, float]]:
     size and over the number of ternary weights."""
     points = []
     for axis, case in scaling_cases():
-        times = compare_steps(case, 'ternary', pairs, device)
+        times = compare_steps(case, Mode('ternary'), pairs, device)
         layers = ternary_layers(case.build(True)).values()
         points.append(
             dict(

@@ -9,15 +9,15 @@ from mmengine.registry import init_default_scope
 from torch.profiler import ProfilerActivity, profile
 
 from .cases import Case
-from .measure import Stepper
+from .measure import Mode, Stepper
 
 
-def _tensors_cpu(case: Case, ternary: bool, phase: str) -> int:
+def _tensors_cpu(case: Case, ternary: bool, mode: Mode) -> int:
     """Most bytes that tensors hold at a time. Two steps: the optimizer's
     state comes with the first."""
     with profile(
             activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
-        stepper = Stepper(case, ternary, phase, 'cpu')
+        stepper = Stepper(case, ternary, mode, 'cpu')
         for _ in range(2):
             stepper.step()
     events = trace.profiler.kineto_results.events()
@@ -29,19 +29,19 @@ def _tensors_cpu(case: Case, ternary: bool, phase: str) -> int:
     return peak
 
 
-def _tensors_cuda(case: Case, ternary: bool, phase: str) -> int:
+def _tensors_cuda(case: Case, ternary: bool, mode: Mode) -> int:
     """The same, of one step; the allocator counts them."""
     gc.collect()  # models hold themselves, and what others left would count
     before = torch.cuda.memory_allocated()
-    stepper = Stepper(case, ternary, phase, 'cuda')
+    stepper = Stepper(case, ternary, mode, 'cuda')
     stepper.step()
     torch.cuda.reset_peak_memory_stats()
     stepper.step()
     return torch.cuda.max_memory_allocated() - before
 
 
-def _resident_cpu(case: Case, ternary: bool, phase: str) -> int:
-    stepper = Stepper(case, ternary, phase, 'cpu')
+def _resident_cpu(case: Case, ternary: bool, mode: Mode) -> int:
+    stepper = Stepper(case, ternary, mode, 'cpu')
     stepper.step()
     resident.forget_peak()
     for _ in range(3):
@@ -49,25 +49,25 @@ def _resident_cpu(case: Case, ternary: bool, phase: str) -> int:
     return resident.peak()
 
 
-def _measure(measure, case: Case, ternary: bool, phase: str, queue) -> None:
+def _measure(measure, case: Case, ternary: bool, mode: Mode, queue) -> None:
     init_default_scope('mmdet')
-    queue.put(measure(case, ternary, phase))
+    queue.put(measure(case, ternary, mode))
 
 
-def _ratio(measure, case: Case, phase: str) -> float:
+def _ratio(measure, case: Case, mode: Mode) -> float:
     context = multiprocessing.get_context('spawn')
     peaks = []
     for ternary in (False, True):
         queue = context.Queue()
         process = context.Process(
-            target=_measure, args=(measure, case, ternary, phase, queue))
+            target=_measure, args=(measure, case, ternary, mode, queue))
         process.start()
         peaks.append(queue.get())
         process.join()
     return round(peaks[1] / peaks[0], 4)
 
 
-def peak_memory(case: Case, phase: str, device: str) -> Dict[str, float]:
+def peak_memory(case: Case, mode: Mode, device: str) -> Dict[str, float]:
     """Ratios; on a CPU each measurement is in a process of its own.
 
     Returns:
@@ -77,8 +77,8 @@ def peak_memory(case: Case, phase: str, device: str) -> Dict[str, float]:
     """
     if device == 'cuda':
         plain, ternary = (
-            _tensors_cuda(case, kind, phase) for kind in (False, True))
+            _tensors_cuda(case, kind, mode) for kind in (False, True))
         return dict(memory_ratio=round(ternary / plain, 4))
     return dict(
-        memory_ratio=_ratio(_tensors_cpu, case, phase),
-        resident_ratio=_ratio(_resident_cpu, case, phase))
+        memory_ratio=_ratio(_tensors_cpu, case, mode),
+        resident_ratio=_ratio(_resident_cpu, case, mode))

@@ -3,10 +3,23 @@ from typing import Dict, Iterable, List
 
 
 def latest(lines: Iterable[Dict]) -> List[Dict]:
-    """The last line of each case and phase on each machine, so that a table
+    """The last line of each case and mode on each machine, so that a table
     may grow from several calls."""
-    found = {(x['case'], x.get('phase'), x['machine']): x for x in lines}
+    found = {(x['case'], mode_name(x), x['machine']): x for x in lines}
     return list(found.values())
+
+
+def mode_name(line: Dict) -> str:
+    """Phase, and in what the mode differs from float32 as PyTorch lays it
+    out; the lines of version 0.1 name the phase alone."""
+    words = [line.get('phase', '')]
+    if line.get('precision', 'float32') != 'float32':
+        words.append(line['precision'])
+    if line.get('channels_last'):
+        words.append('channels_last')
+    if line.get('way', 'kernels') != 'kernels':
+        words.append(f'by {line["way"]}')
+    return ', '.join(words)
 
 
 def markdown_table(lines: List[Dict]) -> str:
@@ -19,11 +32,14 @@ def markdown_table(lines: List[Dict]) -> str:
     for x in lines:
         if 'ratio' in x and x['case'] != 'scaling':
             rows.append(
-                f'| {x["case"]} | {x["phase"]} | {x["float_ms"]:.0f} | '
+                f'| {x["case"]} | {mode_name(x)} | {x["float_ms"]:.0f} | '
                 f'{x["ternary_ms"]:.0f} | {x["ratio"]:.3f} '
                 f'({x["ratio_low"]:.3f}-{x["ratio_high"]:.3f}) | '
                 f'{x.get("memory_ratio", "-")} | '
                 f'{x.get("resident_ratio", "-")} | {x["machine"]} |')
+    hosts = [x for x in lines if x['case'] == 'host']
+    if hosts:
+        rows += ['', *host_rows(hosts)]
     rows += [
         '', '| quantizer alone, forward and backward | ns a weight | passes '
         'over memory | machine |', '|---|---|---|---|'
@@ -33,6 +49,26 @@ def markdown_table(lines: List[Dict]) -> str:
         f'{x["machine"]} |' for x in lines if 'ns_per_weight' in x
     ]
     return '\n'.join(rows) + '\n'
+
+
+def host_rows(lines: List[Dict]) -> List[str]:
+    """What a layer asks of the host; forward / backward in each cell."""
+    rows = [
+        '| the host, a layer of a thin model | float, us | ternary adds, us | '
+        'Python calls added | launches added | machine |',
+        '|---|---|---|---|---|---|'
+    ]
+    for x in lines:
+        cells = [
+            ' / '.join(
+                str(x[key.format(part)]) for part in ('forward', 'backward')
+                if key.format(part) in x)
+            for key in ('float_{}_us', 'added_{}_us', '{}_calls',
+                        '{}_launches')
+        ]
+        rows.append(
+            f'| {mode_name(x)} | {" | ".join(cells)} | {x["machine"]} |')
+    return rows
 
 
 def plot_scaling(lines: List[Dict], path: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...checks import check_choice, check_flag, is_number
 from ...layers import TernaryWeight
-from ...ops import cosine_distance
+from ...ops import Projection, cosine_distance
 from .runner_checks import check_alone, forward_mode
 from .schedule import is_moment, to_iterations, unwrapped_ternary_layers
 
@@ -27,11 +27,14 @@ def cosine_distances(layers: Iterable[TernaryWeight]) -> Tensor:
         layers (Iterable[TernaryWeight]): Ternary layers, at least one of
             them with a gradient.
     """
-    distinct = {id(layer.latent): layer for layer in layers}
-    return torch.stack([
-        cosine_distance(layer.filters(layer.latent), layer.projection)
-        for layer in distinct.values() if layer.latent.requires_grad
-    ]).sum()
+    distinct = {id(x.latent): x for x in layers if x.latent.requires_grad}
+    filters = [layer.filters(layer.latent) for layer in distinct.values()]
+    projections = [layer.projection for layer in distinct.values()]
+    # All cosines in one call of each operation.
+    together = Projection(*map(torch.cat, zip(*projections)))
+    cosines = together.cosine().split([len(x) for x in filters])
+    return torch.stack(
+        list(map(cosine_distance, filters, projections, cosines))).sum()
 
 
 @HOOKS.register_module()

@@ -1,0 +1,74 @@
+"""Training on the kernels' way equals training on the CPU's."""
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from mmtern import Scope, TernarySettings, convert, ternary_layers
+from mmtern.engine.hooks.regularizer import cosine_distances
+from .accelerator import DEVICE, go, own_way  # noqa: F401
+
+
+def trained(settings: dict, layout: torch.memory_format) -> list:
+    """Losses of an approach and a ternary phase, with the regularizer."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3, groups=2), nn.ReLU(),
+        nn.ConvTranspose2d(2, 2, 2), nn.Flatten(), nn.Linear(50, 2))
+    convert(net, Scope(include=['.'], stem=True), TernarySettings(**settings))
+    net.to(DEVICE, memory_format=layout)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
+    x = torch.randn(4, 4, 8, 8).to(DEVICE, memory_format=layout)
+    losses = []
+    for step in range(5):
+        layers = ternary_layers(net).values()
+        for layer in layers:
+            layer.quantizer.beta = min(1.0, step / 2)
+            layer.quantizer.temperature = step / 2
+        pull = cosine_distances(layers)
+        loss = (net(x) + net(x / 2)).square().mean() + 0.01 * pull
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses += [loss.detach(), pull.detach()]
+    with torch.no_grad():
+        losses.append(net.eval()(x).square().mean())
+    return losses
+
+
+@pytest.mark.parametrize('layout',
+                         [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('settings', [
+    dict(),
+    dict(min_sparsity=0.8),
+    dict(threshold='exact', scale='lsq', floor=1.0),
+    dict(threshold='max', scale='ttq'),
+    dict(scale='lsq', forward='soft')
+])
+def test_both_ways_lead_to_the_same_losses(settings, layout):
+    go(())
+    expected = trained(settings, layout)
+    go((DEVICE, ))
+    actual = trained(settings, layout)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+    assert expected[-1] != expected[0]
+
+
+@pytest.mark.skipif(not dist.is_available(), reason='no torch.distributed')
+def test_two_ranks_train_as_one_process(tmp_path):
+    pytest.importorskip('triton')
+    ranks = [
+        subprocess.Popen([
+            sys.executable, '-m', 'tests.test_layers.accelerator_ranks',
+            str(rank),
+            str(tmp_path / 'store')
+        ],
+                         stderr=subprocess.PIPE,
+                         text=True) for rank in range(2)
+    ]
+    for rank in ranks:
+        _, errors = rank.communicate(timeout=300)
+        assert rank.returncode == 0, errors[-2000:]

@@ -1,0 +1,31 @@
+"""What is measured where a GPU is at hand for minutes."""
+import time
+from typing import Iterator, Tuple
+
+from .measure import Mode
+
+CASES = ('retinanet-r50-800-batch2', 'faster-rcnn-r50-800-batch2')
+
+# The first ones matter most.
+MODES = (
+    Mode('ternary'),
+    Mode('ternary', 'float16'),
+    Mode('approach'),
+    Mode('ternary', 'bfloat16'),
+    Mode('ternary', 'float16', channels_last=True),
+    Mode('inference'),
+    Mode('ternary', way='codes'),
+    Mode('approach', 'float16'),
+)
+
+
+def until(minutes: float, cases: Tuple[str, ...]) -> Iterator[tuple]:
+    """Cases and modes, until so much time has passed; the longest of them
+    should take less than what then is left."""
+    start = time.perf_counter()
+    for mode in MODES:
+        for case in cases:
+            if time.perf_counter() - start < 60 * minutes:
+                yield case, mode
+            else:
+                print(f'no time left for {case}, {mode}')
