@@ -78,11 +78,14 @@ def inspect_config(cfg: Config,
             size.remark,
             style='bold' if size.format == EXPORT else None)
     console.print(table)
-    if checkpoint is not None:
+    caution = None
+    if checkpoint is not None and plan.wrapped:
         caution = provenance.warning(cfg, data, checkpoint)
-        if caution and plan.wrapped:
-            console.print(f'warning: {caution}', soft_wrap=True)
-    console.print(f'next: {_next(cfg, plan, checkpoint)}', soft_wrap=True)
+    # A warning says itself what to do first.
+    console.print(
+        f'warning: {caution}'
+        if caution else f'next: {_next(cfg, plan, checkpoint)}',
+        soft_wrap=True)
 
 
 def _next(cfg: Config, plan: TernaryPlan, checkpoint: Optional[str]) -> str:
