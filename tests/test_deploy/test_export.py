@@ -246,8 +246,12 @@ def test_the_tools_on_bccd(tmp_path, monkeypatch, name):
     _tool('export.py', config, checkpoint, path, '--raw')
     metrics = []
     test = Runner.test
-    monkeypatch.setattr(Runner, 'test',
-                        lambda self: metrics.append(test(self)))
+
+    def kept(runner):
+        metrics.append(test(runner))
+        return metrics[-1]
+
+    monkeypatch.setattr(Runner, 'test', kept)
     few = [
         '--cfg-options', 'test_dataloader.dataset.indices=4',
         'test_dataloader.num_workers=0',
