@@ -3,7 +3,9 @@ float twin in the same onnxruntime.
 
 Weights are random: they do not change sizes and speeds. All files of a case
 run in turn, so that other work on the machine meets all alike; ratios are of
-neighbours.
+neighbours. Files in --files are used again; lines of cases that are not
+measured anew stay. AP stands in deploy_ap.jsonl, as tools/test_onnx.py says
+it of trained detectors.
 """
 import argparse
 import io
@@ -11,7 +13,7 @@ import json
 import os.path as osp
 import tempfile
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import matplotlib
 import numpy as np
@@ -27,6 +29,7 @@ from rich.table import Table
 
 import mmtern
 from mmtern.deploy import check_onnx_packages, save_onnx
+from mmtern.deploy.activations import LAYERS
 from mmtern.deploy.trace import Session
 from mmtern.engine.cli import fail
 
@@ -44,10 +47,17 @@ CASES = [
     ('Faster R-CNN-R50', 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
      320, 320),
     ('YOLOX-tiny', 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py', 416, 416),
+    ('YOLOX-Nano', 'configs/yolox_nano_voc07.py', 320, 320),
+    ('RetinaNet-R50', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 800,
+     1344),
+    ('Faster R-CNN-R50', 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+     800, 1344),
 ]
 # Name, whether ternary, and how it is written.
 FILES = [
     ('float', False, dict(weights='float')),
+    # Made of the first.
+    ('float16 weights', False, None),
     ('8-bit weights and activations', False,
      dict(weights='int8', activations='int8')),
     ('mmtern, float activations', True, dict(weights='int2')),
@@ -59,7 +69,13 @@ FILES = [
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        '--cases', nargs='+', help='names that hold one of these')
+        '--cases',
+        nargs='+',
+        help='those like "YOLOX-Nano, 320 x 320" that hold one of these')
+    parser.add_argument(
+        '--files', help='folder to keep the files in, and to take them from')
+    parser.add_argument(
+        '--only-write', action='store_true', help='write the files only')
     parser.add_argument('--rounds', type=int, default=15)
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--out', default=RESULTS, help='without ending')
@@ -96,34 +112,68 @@ def pictures(count: int, height: int, width: int) -> List[torch.Tensor]:
     return list(images.to(torch.uint8))
 
 
-def measure(name: str, config: str, height: int, width: int, rounds: int,
+def halved(source: str, target: str) -> None:
+    """Write a file's weights in float16, which engines turn back as they load
+    it."""
+    import onnx
+    model = onnx.load(source)
+    used = {
+        node.input[1]
+        for node in model.graph.node if node.op_type in LAYERS
+    }
+    for value in list(model.graph.initializer):
+        if value.name in used:
+            name = f'{value.name}_half'
+            weight = onnx.numpy_helper.to_array(value).astype(np.float16)
+            model.graph.initializer.remove(value)
+            model.graph.initializer.append(
+                onnx.numpy_helper.from_array(weight, name))
+            model.graph.node.insert(
+                0,
+                onnx.helper.make_node(
+                    'Cast', [name], [value.name], to=onnx.TensorProto.FLOAT))
+    onnx.save(model, target)
+
+
+def write_files(name: str, config: str, height: int, width: int,
+                folder: str) -> List[str]:
+    """The files of a case; those that are there are not written again."""
+    paths = []
+    for number, (_, ternary, options) in enumerate(FILES):
+        path = osp.join(folder, f'{name.replace(" ", "_")}_{number}.onnx')
+        paths.append(path)
+        if osp.exists(path):
+            continue
+        if options is None:
+            halved(paths[0], path)
+            continue
+        model, cfg = model_of(config, ternary)
+        count = getattr(model, 'roi_head', model).bbox_head.num_classes
+        save_onnx(
+            model,
+            cfg,
+            path,
+            dict(classes=[str(i) for i in range(count)]),
+            images=pictures(4, min(height, 416), min(width, 416)),
+            **options)
+    return paths
+
+
+def measure(name: str, height: int, width: int, paths: List[str], rounds: int,
             threads: int) -> List[Dict[str, Any]]:
     """A line for each file of a case."""
-    images = pictures(4, height, width)
+    images = pictures(1, height, width)
     jpeg = io.BytesIO()
     Image.fromarray(images[0].permute(1, 2, 0).numpy()).save(jpeg, 'JPEG')
-    sessions, lines = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for file, ternary, options in FILES:
-            model, cfg = model_of(config, ternary)
-            count = getattr(model, 'roi_head', model).bbox_head.num_classes
-            path = osp.join(folder, 'a.onnx')
-            save_onnx(
-                model,
-                cfg,
-                path,
-                dict(classes=[str(i) for i in range(count)]),
-                images=images,
-                force=True,
-                **options)
-            sessions.append(Session(path, threads))
-            lines.append(
-                dict(
-                    case=name,
-                    file=file,
-                    size=[height, width],
-                    threads=threads,
-                    bytes=osp.getsize(path)))
+    sessions = [Session(path, threads) for path in paths]
+    lines = [
+        dict(
+            case=name,
+            file=file,
+            size=[height, width],
+            threads=threads,
+            bytes=osp.getsize(path)) for (file, *_), path in zip(FILES, paths)
+    ]
     graph = np.zeros((len(sessions), rounds))
     program = np.zeros((len(sessions), rounds))
     image = dict(image=images[0][None].numpy())
@@ -152,23 +202,39 @@ def measure(name: str, config: str, height: int, width: int, rounds: int,
     return lines
 
 
+def title(line: Dict[str, Any]) -> str:
+    """The case of a line."""
+    height, width = line['size']
+    return f'{line["case"]}, {height} x {width}'
+
+
+def measured_ap() -> Dict[Tuple[str, str], float]:
+    """AP by case and file."""
+    with open(f'{RESULTS}_ap.jsonl', encoding='utf-8') as file:
+        lines = [json.loads(line) for line in file]
+    return {(line['case'], line['file']): line['AP'] for line in lines}
+
+
 def table_of(lines: List[Dict[str, Any]]) -> List[List[str]]:
     """Cells of the table, a row a line."""
+    aps = measured_ap()
     rows, first = [], {}
     for line in lines:
-        first.setdefault((line['case'], line['threads']), line['bytes'])
+        first.setdefault(line['case'], line['bytes'])
         low, middle, high = line['speed']
-        smaller = first[line['case'], line['threads']] / line['bytes']
+        smaller = first[line['case']] / line['bytes']
+        ap = aps.get((line['case'], line['file']))
         rows.append([
-            f'{line["case"]}, {line["size"][0]} x {line["size"][1]}',
-            line['file'], f'{line["bytes"]:,}', f'{smaller:.1f}x',
-            f'{middle:.2f}x ({low:.2f}-{high:.2f})', f'{line["program"]:.2f}x'
+            title(line), f'{line["threads"]}', line['file'],
+            f'{line["bytes"]:,}', f'{smaller:.1f}x',
+            f'{middle:.2f}x ({low:.2f}-{high:.2f})', f'{line["program"]:.2f}x',
+            '-' if ap is None else f'{ap:.1f}'
         ])
     return rows
 
 
-HEAD = ('detector', 'file', 'bytes', 'smaller', 'speed (quartiles)',
-        'from JPEG to boxes')
+HEAD = ('detector', 'threads', 'file', 'bytes', 'smaller', 'speed (quartiles)',
+        'from JPEG to boxes', 'AP')
 
 
 def write(lines: List[Dict[str, Any]], out: str) -> None:
@@ -178,17 +244,26 @@ def write(lines: List[Dict[str, Any]], out: str) -> None:
         for row in table_of(lines):
             file.write(f'| {" | ".join(row)} |\n')
     figure, axes = plt.subplots(figsize=(7, 4.5))
-    for (name, *_), marker in zip(FILES, 'os^D'):
-        own = [line for line in lines if line['file'] == name]
+    aps = measured_ap()
+    for (name, *_), marker in zip(FILES, 'ovs^D'):
+        own = [
+            line for line in lines
+            if line['file'] == name and line['threads'] == 1
+        ]
+        # Area by AP, where it is known.
+        areas = [aps.get((line['case'], name)) for line in own]
         axes.scatter([line['bytes'] / 1e6 for line in own],
                      [line['milliseconds'] for line in own],
+                     s=[20 if area is None else 4 * area for area in areas],
                      marker=marker,
+                     alpha=0.7,
                      label=name)
     axes.set(
         xscale='log',
         yscale='log',
         xlabel='file, MB',
-        ylabel='one image, ms, boxes included')
+        ylabel='one image, ms, boxes included',
+        title='1 thread; larger: more AP, where it is known')
     axes.legend()
     figure.tight_layout()
     figure.savefig(f'{out}.png', dpi=120)
@@ -205,19 +280,36 @@ def main() -> None:
     MMLogger.get_instance('bench', log_level='ERROR')
     torch.set_num_threads(args.threads)
     cases = [
-        case for case in CASES
-        if not args.cases or any(part.lower() in case[0].lower()
-                                 for part in args.cases)
+        case for case in CASES if not args.cases or any(
+            part.lower() in f'{case[0]}, {case[2]} x {case[3]}'.lower()
+            for part in args.cases)
     ]
     if not cases:
         fail(f'--cases {args.cases} holds no part of '
              f'{", ".join(case[0] for case in CASES)}')
     lines: List[Dict[str, Any]] = []
-    for case in cases:
-        lines += measure(*case, args.rounds, args.threads)
-        with open(f'{args.out}.jsonl', 'w', encoding='utf-8') as file:
-            file.writelines(json.dumps(line) + '\n' for line in lines)
-        write(lines, args.out)
+    if osp.exists(f'{args.out}.jsonl'):
+        with open(f'{args.out}.jsonl', encoding='utf-8') as file:
+            lines = [json.loads(line) for line in file]
+    order = [(name, height, width) for name, _, height, width in CASES]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, config, height, width in cases:
+            paths = write_files(name, config, height, width, args.files
+                                or folder)
+            if args.only_write:
+                continue
+            new = measure(name, height, width, paths, args.rounds,
+                          args.threads)
+            mine = (name, [height, width], args.threads)
+            lines = new + [
+                line for line in lines
+                if (line['case'], line['size'], line['threads']) != mine
+            ]
+            lines.sort(key=lambda line: (order.index(
+                (line['case'], *line['size'])), line['threads']))
+            with open(f'{args.out}.jsonl', 'w', encoding='utf-8') as file:
+                file.writelines(json.dumps(line) + '\n' for line in lines)
+            write(lines, args.out)
     table = Table(*HEAD)
     for row in table_of(lines):
         table.add_row(*row)

@@ -14,19 +14,12 @@ from mmtern.analysis.measure import summarize
 from mmtern.analysis.shipped_size import shipped_size
 from mmtern.engine.checkpoints import read_checkpoint
 from mmtern.engine.cli import (Parser, add_common_arguments, fail,
-                               import_quietly, load_config, mistakes_told,
-                               require_data, require_file, require_keys, warn)
+                               import_quietly, in_short, load_config,
+                               mistakes_told, require_data, require_file,
+                               require_keys, warn)
 from mmtern.engine.distributed import leave_process_group
 from mmtern.files import provenance, refuse_other_files
 from mmtern.files.sizes import megabytes
-
-# What the last line calls the metrics of mmdet, values in [0, 1].
-SHORT = {
-    'coco/bbox_mAP': 'AP',
-    'coco/bbox_mAP_50': 'AP50',
-    'coco/segm_mAP': 'mask AP',
-    'pascal_voc/mAP': 'mAP',
-}
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -77,23 +70,11 @@ def use_test_time_augmentation(cfg: Config) -> None:
 def summary(metrics: Dict[str, float], model: nn.Module,
             size: Optional[int]) -> str:
     """The test in one line: accuracy, kind of weights, size of the file."""
-    known = [
-        f'{name} {100 * metrics[key]:.1f}' for key, name in SHORT.items()
-        if key in metrics
-    ]
-    if not known:
-        known = [
-            f'{key} {value:.4g}' for key, value in metrics.items()
-            if not key.endswith('time')
-        ]
-    if not known:
-        # What mmdet leaves of a metric without a single detection.
-        known = ['nothing detected']
     measured = summarize(model)
     kind = (f'ternary, {100 * measured["zeros"]:.1f} % zeros'
             if measured else 'float')
     packed = f', {megabytes(size)}' if size is not None else ''
-    return f'test {", ".join(known)}; {kind}{packed}'
+    return f'test {in_short(metrics)}; {kind}{packed}'
 
 
 def test(args: argparse.Namespace) -> None:

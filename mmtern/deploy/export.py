@@ -19,7 +19,7 @@ from ..checks import check_choice
 from ..convert import freeze, ternary_layers
 from ..files.container import check_target, write_atomically
 from ..files.sizes import Sizes
-from .activations import LAYERS, float_layers, layer_name, quantize
+from .activations import LAYERS, float_layers, layer_name, quantize, spoiled
 from .compose import join
 from .metadata import (class_names, describe, description_of, input_rules,
                        test_pipeline)
@@ -42,10 +42,13 @@ _TOLERANCE = 1e-4
 _SAME_BOXES = 0.9
 # 8 bits against float: calibration images, the score of boxes looked for, and
 # the share that must be found again. RetinaNet on the shapes finds nearly
-# all and keeps its AP; YOLOX-Nano on VOC loses two thirds of its AP.
+# all and keeps its AP; YOLOX-Nano on VOC, where all layers compute in 8 bits,
+# finds fewer than half and loses half of its AP.
 _COMPARED = 16
 _SURE = 0.3
 _FOUND_AGAIN = 0.9
+# Calibration images that layers are run on alone.
+_ALONE = 8
 
 
 class Form(NamedTuple):
@@ -98,7 +101,7 @@ def save_onnx(model: nn.Module,
             size.
         keep (Sequence[str]): Regular expressions of names of layers that
             compute in float. The layer that puts out distributions (GFL)
-            always does.
+            always does, and layers that 8-bit inputs would spoil.
         raw (bool): Write the network alone, for
             :class:`mmtern.deploy.OnnxDetector`: normalized images to the
             head's outputs; of a two-stage detector a second file,
@@ -150,6 +153,12 @@ def save_onnx(model: nn.Module,
     graphs, sizes = writer.weight_only()
     if activations == 'int8':
         plain = writer.assemble(graphs)
+        lost = writer.spoiled_layers(images, kept)
+        kept |= lost
+        if lost:
+            notes.append('8 bits would spoil the inputs of some layers; these '
+                         'and those around them stay float: '
+                         f'{", ".join(sorted(lost))}')
         graphs, sizes = writer.quantized(images, kept, progress)
         notes += writer.compare(plain, graphs, kept, images)
     else:
@@ -183,6 +192,7 @@ class _Writer:
         if weights == 'int2' and not raw and hasattr(detector, 'roi_head'):
             self.weights = 'packed'
         self.channels = image_channels(detector)
+        self.names = {name for name, _ in detector.named_modules()}
         make = network_parts if raw else box_parts
         self.parts: List[Part] = make(detector,
                                       torch.zeros(1, self.channels, 320, 320))
@@ -365,6 +375,21 @@ class _Writer:
             graphs.append(graph)
         return graphs, self._by_file(sizes)
 
+    def spoiled_layers(self, images: List[Tensor], kept: Set[str]) -> Set[str]:
+        """Names of layers that 8-bit inputs would spoil."""
+        few = images[::max(1, len(images) // _ALONE)][:_ALONE]
+        found = set()
+        for index, part in enumerate(self.parts):
+            if part.network:
+                graph = self.graphs[index]
+                nodes = spoiled(graph, self._measured(index, few, iter),
+                                self.kept_nodes(graph, part, kept))
+                found |= {
+                    self.layer_of(part, node)
+                    for node in graph.graph.node if node.name in nodes
+                }
+        return found
+
     def quantized(self, images: List[Tensor], kept: Set[str],
                   progress: Callable) -> Tuple[List[Any], List[Sizes]]:
         """Graphs with integer weights and 8-bit activations."""
@@ -408,10 +433,15 @@ class _Writer:
         """Names of the nodes of these layers, each use of them."""
         return {
             node.name
-            for node in graph.graph.node if node.op_type in LAYERS
-            and re.sub(r'_\d+$', '', part.prefix + layer_name(node)) in kept
-            or part.prefix + layer_name(node) in kept
+            for node in graph.graph.node
+            if node.op_type in LAYERS and self.layer_of(part, node) in kept
         }
+
+    def layer_of(self, part: Part, node: Any) -> str:
+        """The detector's name of the layer that a node was traced from."""
+        name = part.prefix + layer_name(node)
+        # The nth use of one layer.
+        return name if name in self.names else re.sub(r'_\d+$', '', name)
 
     @torch.no_grad()
     def _roi_features(self, image: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from contextlib import contextmanager, redirect_stdout
 from glob import escape, glob
 from importlib import import_module
-from typing import Any, Iterator, List, NoReturn, Optional
+from typing import Any, Dict, Iterator, List, NoReturn, Optional
 
 import torch
 from mmengine.config import Config, DictAction
@@ -25,7 +25,7 @@ from .resume import latest_whole_checkpoint
 
 __all__ = [
     'DATA_SECTION', 'Parser', 'add_common_arguments', 'add_config_options',
-    'fail', 'import_quietly', 'load_config', 'mistakes_told',
+    'fail', 'import_quietly', 'in_short', 'load_config', 'mistakes_told',
     'only_warnings_logged', 'read_config', 'require_data', 'require_file',
     'require_keys', 'require_load_from', 'require_model', 'use_amp', 'warn'
 ]
@@ -34,6 +34,13 @@ __all__ = [
 NOISE = 'Could not import OneDL. Skipping OneDL datasets.'
 # What torch says of a call inside mmdet.
 MESHGRID = 'torch.meshgrid: in an upcoming release'
+# What the last line of a test calls the metrics of mmdet, values in [0, 1].
+SHORT = {
+    'coco/bbox_mAP': 'AP',
+    'coco/bbox_mAP_50': 'AP50',
+    'coco/segm_mAP': 'mask AP',
+    'pascal_voc/mAP': 'mAP',
+}
 # Keys of a config that need not be there to be set on the command line.
 RUNNER_KEYS = ('load_from', 'resume', 'randomness', 'work_dir', 'launcher',
                'log_level', 'experiment_name', 'visualizer', 'env_cfg',
@@ -146,6 +153,21 @@ def import_quietly(*modules: str) -> None:
     for line in printed.getvalue().splitlines():
         if line != NOISE:
             print(line)
+
+
+def in_short(metrics: Dict[str, float]) -> str:
+    """Return a test's accuracy as one part of a line."""
+    known = [
+        f'{name} {100 * metrics[key]:.1f}' for key, name in SHORT.items()
+        if key in metrics
+    ]
+    if not known:
+        known = [
+            f'{key} {value:.4g}' for key, value in metrics.items()
+            if not key.endswith('time')
+        ]
+    # mmdet leaves nothing of a metric without a single detection.
+    return ', '.join(known) or 'nothing detected'
 
 
 def load_config(args: Namespace) -> Config:

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmtern import freeze
@@ -16,7 +17,7 @@ onnx = pytest.importorskip('onnx', '1.20')
 onnxruntime = pytest.importorskip('onnxruntime', '1.24')
 
 
-def spread(model):
+def spread(model, channels=3):
     """Scores of all sizes, without ties."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
@@ -34,7 +35,7 @@ def spread(model):
         hook = layer.register_forward_hook(
             lambda _, inputs, output: seen.append(output.flatten()))
         with torch.no_grad():
-            model.test_step(batch((96, 128)))
+            model.test_step(batch((96, 128), channels=channels))
         hook.remove()
         layer.weight.data /= torch.cat(seen).std()
     return model
@@ -84,6 +85,28 @@ def test_several_images_at_once(tmp_path, name):
         assert np.allclose(scores[index][real], alone[1][0], atol=1e-5)
         assert np.array_equal(labels[index][real], alone[2][0])
         assert not scores[index][~real].any()
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_images_that_are_not_of_three_channels(tmp_path, channels):
+    model, cfg = build('retinanet')
+    # mmengine knows means of one and of three channels.
+    normalize = dict(mean=[120.0], std=[60.0]) if channels == 1 else {}
+    cfg.model.backbone.in_channels = channels
+    cfg.model.data_preprocessor = dict(
+        type='DetDataPreprocessor', pad_size_divisor=32, **normalize)
+    model.data_preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    first = model.backbone.conv1
+    model.backbone.conv1 = torch.nn.Conv2d(
+        channels, first.out_channels, 7, 2, 3, bias=False)
+    torch.nn.init.normal_(
+        model.backbone.conv1.weight, std=0.1 if channels == 1 else 1e-3)
+    spread(model, channels)
+    path = str(tmp_path / 'a.onnx')
+    save_onnx(model, cfg, path, META)
+    runner = OnnxDetector(path, cfg.model)
+    assert runner.description['channels'] == channels
+    assert_same(model, runner, batch((96, 128), channels=channels))
 
 
 def test_nothing_found(tmp_path):

@@ -55,7 +55,7 @@ def build(name, **ternary):
         dict(model=cfg, test_dataloader=dict(dataset=dataset)))
 
 
-def batch(*sizes):
+def batch(*sizes, channels=3):
     """Images of these heights and widths."""
     generator = torch.Generator().manual_seed(1)
     samples = []
@@ -66,7 +66,9 @@ def batch(*sizes):
                 ori_shape=(height, width),
                 scale_factor=(1.0, 1.0)))
         pixels = torch.randint(
-            256, (3, height, width), generator=generator, dtype=torch.uint8)
+            256, (channels, height, width),
+            generator=generator,
+            dtype=torch.uint8)
         samples.append(dict(inputs=pixels, data_samples=sample))
     return pseudo_collate(samples)
 
@@ -244,8 +246,12 @@ def test_the_tools_on_bccd(tmp_path, monkeypatch, name):
     _tool('export.py', config, checkpoint, path, '--raw')
     metrics = []
     test = Runner.test
-    monkeypatch.setattr(Runner, 'test',
-                        lambda self: metrics.append(test(self)))
+
+    def kept(runner):
+        metrics.append(test(runner))
+        return metrics[-1]
+
+    monkeypatch.setattr(Runner, 'test', kept)
     few = [
         '--cfg-options', 'test_dataloader.dataset.indices=4',
         'test_dataloader.num_workers=0',
