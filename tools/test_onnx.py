@@ -13,8 +13,8 @@ from mmtern.engine.cli import (Parser, add_common_arguments, import_quietly,
                                in_short, load_config, mistakes_told,
                                only_warnings_logged, require_data,
                                require_file, require_keys)
+from mmtern.files.load import build_trained
 from mmtern.files.sizes import megabytes
-from mmtern.files.trained import build_trained
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
