@@ -25,7 +25,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from mmtern.deploy import calibration_images, save_onnx
 from mmtern.deploy.activations import LAYERS
 from mmtern.engine.cli import import_quietly
-from mmtern.files.trained import build_trained
+from mmtern.files.load import build_trained
 
 IMAGES, ROUNDS = 8, 9
 
