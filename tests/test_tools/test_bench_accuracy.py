@@ -128,7 +128,7 @@ def test_two_images_from_a_trained_detector(voc07):
     assert {line['float_model'] for line in lines} == {digest}
     assert 0.2 < lines[1]['zeros'] < 0.7
     table = (voc07 / 'results/voc-yolox.md').read_text()
-    assert table.startswith('**YOLOX, 2 epochs (smoke)**')
+    assert table.startswith('**YOLOX-Nano, 2 epochs (smoke)**')
     assert '| mmtern, no-approach, SGD, lr 0.004 | 1 |' in table
 
 
@@ -208,10 +208,10 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
     names = ('method', 'seed', 'amp', 'AP', 'min_sparsity', 'val_AP')
     table = redrawn(tmp_path, [dict(zip(names, run)) for run in runs])
     natural, sparse = table.split('\n\n**')
-    assert '| fp, lr 0.001 | 2 | 45.2 ± 1.8 |' in natural
+    assert '| float, lr 0.001 | 2 | 45.2 ± 1.8 |' in natural
     # Seeds 0 and 1: (40 + 42) / 2 and 43; float of the same precision above
     # seed 0's two by 6 and 5, none for seed 1. Nothing is its own rival.
-    assert '| twn, lr 0.001 | 2 | 42.0 ± 1.4 |' in natural
+    assert '| TWN, lr 0.001 | 2 | 42.0 ± 1.4 |' in natural
     assert '| 41.0 ± 0.0 | -5.5 | - | - |' in natural
     # Over TWN by 6 and 5 in seed 0, by 6.5 in seed 1; on val by 1 and by 2.
     assert '| mmtern, lr 0.001 | 2 | 48.0 ± 2.1 |' in natural
@@ -219,7 +219,7 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
     assert natural.count('| float32, bfloat16 |') == 3
     assert sparse.startswith('RetinaNet, 1 float + 1 epochs (smoke), at least')
     # Seed 2's float was run in the other precision only.
-    assert '| twn, lr 0.001 | 2 | 39.5 ± 0.7 |' in sparse
+    assert '| TWN, lr 0.001 | 2 | 39.5 ± 0.7 |' in sparse
     assert '| 41.0 ± 0.0 | -6.0 ± 2.0 | - | - |' in sparse
 
 
@@ -272,8 +272,8 @@ def test_lines_of_the_first_release_are_another_method(tmp_path):
                   '--redraw')
     assert result.returncode == 0, result.stderr
     table = (tmp_path / 'smoke.md').read_text()
-    for title, AP in (('mmtern', 50), ('mmtern-0.1', 40),
-                      ('mmtern-0.1, floor0', 42)):
+    for title, AP in (('mmtern', 50), ('mmtern 0.1', 40),
+                      ('mmtern 0.1, floor0', 42)):
         assert f'| {title}, lr 0.0003 | 1 | {AP}.0 |' in table
     # What was changed is compared to its own release.
     assert (tmp_path / 'smoke_ablations.png').exists()
@@ -295,9 +295,10 @@ def test_a_panel_of_one_setting_shows_differences_only(differences, tmp_path):
             budget=budget,
             seed=0,
             float_epochs=1,
-            extra_epochs=1,
-            AP=40.0) for method, budget in (('twn', 'short'), ('fp', 'short'),
-                                            ('twn', 'real'))
+            extra_epochs=epochs,
+            AP=40.0)
+        for method, budget, epochs in (('twn', 'short', 1), ('fp', 'short', 1),
+                                       ('twn', 'real', 3))
     ]
     picture = tmp_path / 'plot.svg'
     code = ('from operator import itemgetter; from matplotlib import rcParams;'
@@ -308,8 +309,8 @@ def test_a_panel_of_one_setting_shows_differences_only(differences, tmp_path):
     result = call(REPOSITORY / 'tools', '-c', code)
     assert result.returncode == 0, result.stderr
     text = picture.read_text()
-    assert '(short)' in text
-    assert ('(real)' in text) == differences
+    assert '1 float + 1 epochs' in text
+    assert ('1 float + 3 epochs' in text) == differences
 
 
 @pytest.mark.parametrize('option, value, words', [
