@@ -217,8 +217,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                 osp.join(folder, 'onnx'))
     ap, ap50 = (f'{100 * float(x):.1f}'
                 for x in MEASURED.search(said).groups('0'))
-    table.add_row('ternary, ONNX', ternary.had, ap, ap50, '',
-                  sizes[1][1], '')
+    table.add_row('ternary, ONNX', ternary.had, ap, ap50, '', sizes[1][1], '')
     faster = speed_of(made[1], exact)
     picture = osp.join(args.work_dir, 'detections.png')
     call('tools/draw_detections.py', picture, '--model', 'float',

@@ -66,8 +66,8 @@ def test_missing_package_is_named(monkeypatch):
 
 
 def test_clash_between_frameworks_is_named(monkeypatch, tmp_path):
-    (tmp_path / 'mmclash.py').write_text(
-        "assert False, 'MMCV==2.2.0 is used but incompatible.'")
+    (tmp_path / 'mmclash.py'
+     ).write_text("assert False, 'MMCV==2.2.0 is used but incompatible.'")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(SUPPORTED, 'mmclash', '>=1.0')
     with pytest.raises(ImportError, match='mmclash refuses .*MMCV==2.2.0 is'):
