@@ -3,11 +3,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Iterator
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.utils import apply_to
 from torch import nn
+
+from .distributed import unwrapped
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -30,8 +31,7 @@ def _float32_proposals(model: Any) -> Iterator[None]:
     """Within this context, a two-stage detector's features and proposals are
     cast to float32: mmcv's RoIAlign and NMS have no bfloat16 on a CPU, and its
     8 bits would round a box by whole pixels."""
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrapped(model)
     with ExitStack() as hooks:
         if hasattr(model, 'rpn_head'):
             features = model.neck if model.with_neck else model.backbone

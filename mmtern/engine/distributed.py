@@ -1,11 +1,14 @@
-"""The process group of a run: gloo where there is no CUDA, and its orderly
-end."""
+"""The process group of a run: gloo where there is no CUDA, the model behind
+its wrapper, and its orderly end."""
 import gc
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from torch import nn
 
 
 def use_gloo_on_cpu(cfg: Config) -> None:
@@ -25,6 +28,12 @@ def use_gloo_on_cpu(cfg: Config) -> None:
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg.device_ids = None
+
+
+def unwrapped(model: nn.Module) -> Any:
+    """Return the model that a wrapper such as DDP holds, or ``model`` itself
+    where it has none."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def leave_process_group() -> None:

@@ -7,7 +7,6 @@ from typing import Iterator, List, Optional, Sequence
 import torch
 from mmengine.dist import all_reduce_params
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
@@ -15,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...checks import check_positive_count
 from ...convert import ternary_layers
+from ..distributed import unwrapped
 from .runner_checks import check_alone
 
 
@@ -84,9 +84,7 @@ def _iterations_left(runner: Runner) -> int:
 
 
 def _estimate_statistics(runner: Runner, batches: List[dict]) -> None:
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrapped(runner.model)
     norms = [
         module for module in model.modules() if isinstance(module, _BatchNorm)
         and module.training and module.track_running_stats

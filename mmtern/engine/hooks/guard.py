@@ -4,12 +4,12 @@ from typing import Dict, List, Optional
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
 from ...checks import check_positive_count
+from ..distributed import unwrapped
 
 
 def non_finite_tensors(model: torch.nn.Module) -> List[str]:
@@ -78,9 +78,7 @@ class TernaryGuardHook(Hook):
             self._check(runner)
 
     def _check(self, runner: Runner) -> None:
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(runner.model)
         bad = non_finite_tensors(model)
         count = torch.tensor(len(bad))
         all_reduce(count, 'max')

@@ -4,7 +4,6 @@ from typing import Any, Dict, Iterable, List, Optional, Union
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from ...checks import check_choice, check_flag, is_number
 from ...layers import TernaryWeight
 from ...ops import Projection, cosine_distance
+from ..distributed import unwrapped
 from .runner_checks import check_alone, forward_mode
 from .schedule import is_moment, to_iterations, unwrapped_ternary_layers
 
@@ -106,9 +106,7 @@ class TernaryRegularizerHook(Hook):
             raise ValueError(
                 f'begin={self.begin} is iteration {begin}, but the '
                 f'regularizer or the run ends at {end}')
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(runner.model)
         self._handles = [
             model.register_forward_pre_hook(self._measure, with_kwargs=True),
             model.register_forward_hook(self._add_loss, with_kwargs=True)

@@ -5,7 +5,6 @@ from typing import Dict, Iterator, List
 
 from mmdet.models.detectors import SemiBaseDetector
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from ...layers import TernaryWeight
+from ..distributed import unwrapped
 
 # By name: importing the classes needs torch built with distributed, or
 # DeepSpeed installed.
@@ -67,9 +67,7 @@ def warn_of_settings(runner: Runner, layers: Dict[str, TernaryWeight]) -> None:
 def settings_to_mend(runner: Runner,
                      layers: Dict[str, TernaryWeight]) -> Iterator[str]:
     """Yield the sentences that :func:`warn_of_settings` logs."""
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrapped(runner.model)
     if isinstance(model, SemiBaseDetector):
         # The teacher does not train: it averages its student.
         layers = {

@@ -2,13 +2,13 @@
 from typing import Dict, Optional, Sequence, Union
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...checks import check_choice, check_flag, is_count, is_number
 from ...convert import ternary_layers
 from ...layers import TernaryWeight
+from ..distributed import unwrapped
 from .runner_checks import check_alone, refuse_sharded, warn_of_settings
 
 APPROACHES = ('proximal', 'float')
@@ -22,10 +22,8 @@ def unwrapped_ternary_layers(runner: Runner,
     Raises:
         ValueError: If there are none, or the model is sharded.
     """
-    model = runner.model
-    refuse_sharded(model)
-    if is_model_wrapper(model):
-        model = model.module
+    refuse_sharded(runner.model)
+    model = unwrapped(runner.model)
     layers = ternary_layers(model)
     if not layers:
         raise ValueError(
