@@ -3,12 +3,12 @@ has both halves of the batch; run by test_accelerator.py."""
 import sys
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmtern import Scope, convert, ternary_layers
 from mmtern.ops import fused
+from ..ranks import gloo_rank
 
 
 def network() -> nn.Module:
@@ -20,11 +20,9 @@ def network() -> nn.Module:
     return net
 
 
-def main(rank: int, store: str) -> None:
+def main(rank: int) -> None:
     fused.DEVICES = ('cpu', )
     assert fused.kernels_for(torch.ones(1, 1)) is not None
-    dist.init_process_group(
-        'gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     alone, net = network(), network()
     # Buckets of a few layers, that are exchanged during the backward.
     shared = DistributedDataParallel(net, bucket_cap_mb=1e-4)
@@ -52,8 +50,8 @@ def main(rank: int, store: str) -> None:
                 ternary_layers(alone).values()):
             assert torch.equal(mine.codes, theirs.codes)
     assert not torch.allclose(net[0].weight, start)
-    dist.destroy_process_group()
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]), sys.argv[2])
+    with gloo_rank(int(sys.argv[1]), sys.argv[2]):
+        main(int(sys.argv[1]))

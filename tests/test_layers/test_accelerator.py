@@ -1,6 +1,4 @@
 """Training on the kernels' way equals training on the CPU's."""
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -9,6 +7,7 @@ from torch import nn
 
 from mmtern import Scope, TernarySettings, convert, ternary_layers
 from mmtern.engine.hooks.regularizer import cosine_distances
+from ..ranks import run_two_ranks
 from .accelerator import DEVICE, go, own_way  # noqa: F401
 
 
@@ -60,15 +59,4 @@ def test_both_ways_lead_to_the_same_losses(settings, layout):
 @pytest.mark.skipif(not dist.is_available(), reason='no torch.distributed')
 def test_two_ranks_train_as_one_process(tmp_path):
     pytest.importorskip('triton')
-    ranks = [
-        subprocess.Popen([
-            sys.executable, '-m', 'tests.test_layers.accelerator_ranks',
-            str(rank),
-            str(tmp_path / 'store')
-        ],
-                         stderr=subprocess.PIPE,
-                         text=True) for rank in range(2)
-    ]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=300)
-        assert rank.returncode == 0, errors[-2000:]
+    run_two_ranks('tests.test_layers.accelerator_ranks', tmp_path)

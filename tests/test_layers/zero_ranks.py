@@ -9,11 +9,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmtern import TernConv2d
 from mmtern.layers import project_weight
+from ..ranks import gloo_rank
 
 
-def main(rank: int, store: str) -> None:
-    dist.init_process_group(
-        'gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+def main(rank: int) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(*[TernConv2d(8, 8, 3, padding=1) for _ in range(4)])
     model = DistributedDataParallel(net)
@@ -31,8 +30,8 @@ def main(rank: int, store: str) -> None:
             ranks = [torch.empty_like(layer.codes) for _ in '12']
             dist.all_gather(ranks, layer.codes.contiguous())
             assert torch.equal(*ranks), f'the ranks part in {name}'
-    dist.destroy_process_group()
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]), sys.argv[2])
+    with gloo_rank(int(sys.argv[1]), sys.argv[2]):
+        main(int(sys.argv[1]))

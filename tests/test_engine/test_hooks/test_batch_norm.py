@@ -5,6 +5,7 @@ from torch.multiprocessing import spawn
 from torch.utils.data import DataLoader
 
 from mmtern import TernaryBatchNormHook, TernaryScheduleHook
+from ...ranks import gloo_rank
 from ...toy import ToyData, ToyModel, toy_runner
 
 
@@ -133,23 +134,23 @@ def test_a_run_of_iterations(tmp_path):
 
 
 def _train_a_rank(rank, folder):
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
-    torch.manual_seed(0)
-    model = ToyModel()
-    # Each rank has images of its own, as by a distributed sampler.
-    images = ToyData().images[4 * rank:4 * rank + 4]
-    watch = AtEpochsEnd(2, images)
-    (folder / str(rank)).mkdir()
-    toy_runner(
-        folder / str(rank), [TernaryBatchNormHook(2), watch],
-        model,
-        epochs=1,
-        train_dataloader=DataLoader([
-            dict(inputs=image, data_samples=torch.zeros(2)) for image in images
-        ],
-                                    batch_size=2)).train()
-    torch.save((watch.stored, watch.expected), folder / f'{rank}.pt')
+    with gloo_rank(rank, folder / 'group'):
+        torch.manual_seed(0)
+        model = ToyModel()
+        # Each rank has images of its own, as by a distributed sampler.
+        images = ToyData().images[4 * rank:4 * rank + 4]
+        watch = AtEpochsEnd(2, images)
+        (folder / str(rank)).mkdir()
+        toy_runner(
+            folder / str(rank), [TernaryBatchNormHook(2), watch],
+            model,
+            epochs=1,
+            train_dataloader=DataLoader([
+                dict(inputs=image, data_samples=torch.zeros(2))
+                for image in images
+            ],
+                                        batch_size=2)).train()
+        torch.save((watch.stored, watch.expected), folder / f'{rank}.pt')
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='tests gloo on the CPU')

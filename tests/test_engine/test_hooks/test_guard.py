@@ -8,6 +8,7 @@ from torch.multiprocessing import spawn
 from mmtern import (TernaryGuardHook, TernaryScheduleHook, TernConv2d,
                     ternary_layers)
 from mmtern.engine.hooks.guard import non_finite_tensors
+from ...ranks import gloo_rank
 from ...toy import ToyModel, toy_runner
 
 
@@ -126,19 +127,18 @@ def test_dead_filter_stays_finite_and_can_come_back(tmp_path):
 
 def _train_a_rank(rank, folder, checkpoint):
     """Statistics of rank 1 become NaN in iteration 4, and no others."""
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/group', rank=rank, world_size=2)
-    hooks = [TernaryGuardHook(1000)]
-    if rank == 1:
-        hooks.append(SpoilAfter(spoil_statistics, iteration=4))
-    (folder / str(rank)).mkdir()
-    try:
-        toy_runner(
-            folder / str(rank),
-            hooks,
-            default_hooks=dict(checkpoint=checkpoint)).train()
-    except FloatingPointError as error:
-        (folder / f'{rank}.txt').write_text(str(error))
+    with gloo_rank(rank, folder / 'group'):
+        hooks = [TernaryGuardHook(1000)]
+        if rank == 1:
+            hooks.append(SpoilAfter(spoil_statistics, iteration=4))
+        (folder / str(rank)).mkdir()
+        try:
+            toy_runner(
+                folder / str(rank),
+                hooks,
+                default_hooks=dict(checkpoint=checkpoint)).train()
+        except FloatingPointError as error:
+            (folder / f'{rank}.txt').write_text(str(error))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='tests gloo on the CPU')
