@@ -2,7 +2,7 @@
 saved."""
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence
 
 import torch
 from mmengine.dist import all_reduce_params
@@ -93,9 +93,13 @@ def _estimate_statistics(runner: Runner, batches: List[dict]) -> None:
         return
     devices = {p.device for p in model.parameters() if p.is_cuda}
     layers = list(ternary_layers(model).values())
-    # The samplers and augmentations of training draw what they would have.
+    for norm in norms:
+        norm.reset_running_stats()
+    # The samplers and augmentations of training draw what they would have. No
+    # momentum is a plain average. Ternary layers compute as in validation.
     with torch.random.fork_rng(devices), torch.no_grad(), \
-            _plain_average(norms), _in_eval(layers):
+            _set_to(norms, 'momentum', None), \
+            _set_to(layers, 'training', False):
         for batch in batches:
             data = model.data_preprocessor(batch, True)
             with runner.optim_wrapper.optim_context(model):
@@ -106,29 +110,14 @@ def _estimate_statistics(runner: Runner, batches: List[dict]) -> None:
 
 
 @contextmanager
-def _plain_average(norms: List[_BatchNorm]) -> Iterator[None]:
-    """Within this context, statistics start anew, and each batch has the same
-    weight."""
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
+def _set_to(modules: Sequence[nn.Module], name: str,
+            value: Any) -> Iterator[None]:
+    """Within this context, an attribute of the modules has this value."""
+    before = [getattr(module, name) for module in modules]
+    for module in modules:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
-
-
-@contextmanager
-def _in_eval(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """Within this context, ternary layers compute as in validation, in each
-    phase."""
-    modes = [layer.training for layer in layers]
-    for layer in layers:
-        layer.training = False
-    try:
-        yield
-    finally:
-        for layer, mode in zip(layers, modes):
-            layer.training = mode
+        for module, old in zip(modules, before):
+            setattr(module, name, old)
