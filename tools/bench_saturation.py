@@ -23,21 +23,11 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from mmtern.deploy import calibration_images, save_onnx
-from mmtern.deploy.activations import LAYERS
+from mmtern.deploy.activations import LAYERS, Reader
 from mmtern.engine.cli import import_quietly
 from mmtern.files.load import build_trained
 
 IMAGES, ROUNDS = 8, 9
-
-
-class Reader:
-    """Calibration images for onnxruntime."""
-
-    def __init__(self, images: List[np.ndarray]) -> None:
-        self.images = iter([dict(image=image) for image in images])
-
-    def get_next(self):
-        return next(self.images, None)
 
 
 def generic(source: str, target: str, images: List[np.ndarray]) -> None:
@@ -47,7 +37,7 @@ def generic(source: str, target: str, images: List[np.ndarray]) -> None:
     quantize_static(
         ready,
         target,
-        Reader(images),
+        Reader(dict(image=image) for image in images),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=[*LAYERS, 'Relu', 'Add', 'MaxPool'],
         per_channel=True,

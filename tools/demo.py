@@ -23,13 +23,10 @@ from mmtern.engine.cli import Parser, fail
 
 CONFIG = 'configs/{}_r18-lite_shapes.py'
 STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
-# What tools/test.py and tools/export.py end with.
+# What tools/test.py, tools/test_onnx.py and tools/export.py end with.
 TESTED = re.compile(
     r'^test (?:AP ([\d.]+), AP50 ([\d.]+)|nothing detected); '
     r'(.+), ([\d.]+ MB)$', re.M)
-# What tools/test_onnx.py logs, and mmdet says without a detection.
-MEASURED = re.compile(
-    r'bbox_mAP: ([\d.]+).*bbox_mAP_50: ([\d.]+)|whole dataset is empty', re.S)
 WROTE = re.compile(r'^wrote .*: ([\d.]+ MB), ([\d.]+x) smaller', re.M)
 
 
@@ -215,8 +212,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
          '--weights', 'float', '--force')
     said = call('tools/test_onnx.py', ternary.config, made[1], '--work-dir',
                 osp.join(folder, 'onnx'))
-    ap, ap50 = (f'{100 * float(x):.1f}'
-                for x in MEASURED.search(said).groups('0'))
+    ap, ap50, *_ = TESTED.search(said).groups('0.0')
     table.add_row('ternary, ONNX', ternary.had, ap, ap50, '', sizes[1][1], '')
     faster = speed_of(made[1], exact)
     picture = osp.join(args.work_dir, 'detections.png')

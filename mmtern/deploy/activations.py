@@ -85,7 +85,7 @@ def quantize(model: 'onnx.ModelProto', kind: str,
             quantize_static(
                 source,
                 target,
-                _Reader(images),
+                Reader(images),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=[*LAYERS, *_BETWEEN],
                 per_channel=True,
@@ -233,7 +233,7 @@ def _layers(graph: 'onnx.GraphProto') -> List['onnx.NodeProto']:
     ]
 
 
-class _Reader:
+class Reader:
     """Calibration data as onnxruntime asks for it."""
 
     def __init__(self, images: Iterable[Dict[str, np.ndarray]]) -> None:
