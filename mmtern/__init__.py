@@ -11,10 +11,10 @@ from .version import __version__
 
 __all__ = [
     'Scope', 'TernConv2d', 'TernLinear', 'TernaryBatchNormHook',
-    'TernaryFileError', 'TernaryGuardHook', 'TernaryRegularizerHook',
-    'TernaryScheduleHook', 'TernarySettings', 'TernaryStatisticsHook',
-    'TernaryWeight', '__version__', 'convert', 'freeze', 'load_detector',
-    'register_ternary', 'survey', 'ternary_layers'
+    'TernaryDistillationHook', 'TernaryFileError', 'TernaryGuardHook',
+    'TernaryRegularizerHook', 'TernaryScheduleHook', 'TernarySettings',
+    'TernaryStatisticsHook', 'TernaryWeight', '__version__', 'convert',
+    'freeze', 'load_detector', 'register_ternary', 'survey', 'ternary_layers'
 ]
 
 if all(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
@@ -25,9 +25,9 @@ if all(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
     from . import models  # noqa: F401
     from .convert import Scope, convert, freeze, survey, ternary_layers
     from .engine import amp  # noqa: F401
-    from .engine.hooks import (TernaryBatchNormHook, TernaryGuardHook,
-                               TernaryRegularizerHook, TernaryScheduleHook,
-                               TernaryStatisticsHook)
+    from .engine.hooks import (TernaryBatchNormHook, TernaryDistillationHook,
+                               TernaryGuardHook, TernaryRegularizerHook,
+                               TernaryScheduleHook, TernaryStatisticsHook)
     from .files import TernaryFileError, load_detector
     from .layers import (TernarySettings, TernaryWeight, TernConv2d,
                          TernLinear, register_ternary)

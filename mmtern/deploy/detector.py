@@ -14,6 +14,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..models import float_config
 from .export import roi_path
 from .metadata import description_of
 from .networks import check_supported, group_levels
@@ -48,7 +49,7 @@ class OnnxDetector(BaseModel):
         if not description:
             raise ValueError(f'{onnx!r} was not exported by mmtern')
         self.raw = description.get('form') != 'boxes'
-        detector = _float_config(detector)
+        detector = float_config(detector)
         super().__init__(
             data_preprocessor=deepcopy(detector.get('data_preprocessor'))
             if self.raw else BaseDataPreprocessor())
@@ -156,12 +157,3 @@ def _open(path: str) -> Session:
     if not osp.isfile(path):
         raise FileNotFoundError(f'{path!r} does not exist')
     return Session(path)
-
-
-def _float_config(detector: Dict[str, Any]) -> Dict[str, Any]:
-    """The config less the ternary wrapper: nothing is left to convert."""
-    detector = deepcopy(detector)
-    if detector.get('type') == 'TernDetector':
-        detector['type'] = detector.pop('wrapped')
-        detector.pop('ternary', None)
-    return detector

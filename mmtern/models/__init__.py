@@ -1,4 +1,7 @@
 """Wrappers for the model config."""
-from .wrappers import WRAPPERS, TernBackbone, TernDetector, TernNeck
+from .wrappers import (WRAPPERS, TernBackbone, TernDetector, TernNeck,
+                       float_config)
 
-__all__ = ['TernBackbone', 'TernDetector', 'TernNeck', 'WRAPPERS']
+__all__ = [
+    'TernBackbone', 'TernDetector', 'TernNeck', 'WRAPPERS', 'float_config'
+]

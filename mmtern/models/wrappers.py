@@ -51,6 +51,24 @@ def _build_ternary(wrapped: Union[str, type,
     return module
 
 
+def float_config(model: Any) -> Any:
+    """Return a model's config without its ternary wrappers, at any depth: the
+    float twin's. What is not a dict or list comes back as a copy.
+
+    Args:
+        model (dict): As in ``cfg.model``; it stays as it is.
+    """
+    if isinstance(model, (list, tuple)):
+        return type(model)(map(float_config, model))
+    if not isinstance(model, dict):
+        return copy.deepcopy(model)
+    twin = {key: float_config(value) for key, value in model.items()}
+    if twin.get('type') in WRAPPERS:
+        twin['type'] = twin.pop('wrapped')
+        twin.pop('ternary', None)
+    return twin
+
+
 @MODELS.register_module()
 def TernDetector(wrapped: Union[str, type, None] = None,
                  ternary: Optional[Dict[str, Any]] = None,

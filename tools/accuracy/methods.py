@@ -34,6 +34,9 @@ LATE_COSINE = {
     'param_scheduler.1.T_max': 2,
 }
 
+# The float start teaches its features.
+DISTILLED = [dict(type='TernaryDistillationHook')]
+
 # As configs/_base_/ternary.py has it.
 MMTERN = Method({}, {}, dict(loss_weight=1e-4, end=0.5), batch_norm=20)
 
@@ -61,6 +64,7 @@ CONTROLS = {
     # As released first: ternary from the first step on, no regularizer.
     'mmtern-0.1': Method({}, dict(begin=0)),
     'twn-batch-norm': replace(MAIN_METHODS['twn'], batch_norm=20),
+    'twn-distilled': replace(MAIN_METHODS['twn'], hooks=DISTILLED),
     'twn-flat-cosine': replace(MAIN_METHODS['twn'], options=LATE_COSINE),
 }
 
@@ -73,6 +77,7 @@ NAMES = {
     'ttq': 'TTQ',
     'soft': 'soft forward',
     'mmtern-0.1': 'mmtern 0.1',
+    'twn-distilled': 'TWN, distilled',
     'twn-flat-cosine': 'TWN, flat cosine',
 }
 
@@ -90,6 +95,8 @@ ABLATIONS = {
     Method({}, dict(begin=0), NO_PULL),
     'no-batch-norm':
     Method({}, {}, batch_norm=0),
+    'distilled':
+    Method({}, {}, hooks=DISTILLED),
     'begin0.35':
     Method({}, dict(begin=0.35)),
     'begin0.65':

@@ -185,7 +185,7 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
     losses = history.get_scalar('train/loss').data[0]
     for name, done in dict(middle_loss=0.5, end_loss=1.0).items():
         stop = round(len(losses) * done)
-        # Without the regularizer, which the middle may have and the end not.
+        # The detector's own, so that methods can be compared.
         own = losses[:stop] - _ternary_loss(history, len(losses))[:stop]
         line[name] = round(float(own[-LOSS_WINDOW:].mean()), 4)
     switch = _approach_epochs(run.settings, run.epochs.extra_epochs)
@@ -209,11 +209,14 @@ def _validations(history: MessageHub) -> np.ndarray:
 
 
 def _ternary_loss(history: MessageHub, count: int) -> np.ndarray:
-    """The regularizer's part of the loss in each of ``count`` iterations."""
+    """What mmtern's hooks added to the loss in each of ``count``
+    iterations."""
     scalars = history.log_scalars
-    if 'train/loss_ternary' not in scalars:
-        return np.zeros(count)
-    return scalars['train/loss_ternary'].data[0]
+    added = np.zeros(count)
+    for name in ('ternary', 'distillation'):
+        if f'train/loss_{name}' in scalars:
+            added += scalars[f'train/loss_{name}'].data[0]
+    return added
 
 
 def settings_of(run: Run) -> dict:

@@ -1,0 +1,272 @@
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS, HOOKS
+from mmengine.runner import Runner, save_checkpoint
+from torch.utils.data import Dataset
+
+from mmtern import TernaryDistillationHook
+from mmtern.engine.hooks.distillation import feature_distance
+from mmtern.models import float_config
+from ...small_detectors import (build, images, small_faster_rcnn,
+                                small_retinanet, ternary_twin)
+
+
+class FourImages(Dataset):
+    """Four images with boxes, two alike."""
+
+    def __init__(self):
+        batch = images()
+        self.items = [
+            dict(inputs=x, data_samples=y)
+            for x, y in zip(batch['inputs'], batch['data_samples'])
+        ] * 2
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return copy.deepcopy(self.items[index])
+
+
+class StopAfterTwo(Hook):
+    priority = 'LOWEST'
+
+    def after_train_epoch(self, runner):
+        if runner.epoch == 1:
+            raise KeyboardInterrupt
+
+
+class Seen(Hook):
+
+    def before_train(self, runner):
+        self.losses, self.weights = [], []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.weights.append(copy.deepcopy(runner.model.state_dict()))
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None):
+        self.losses.append({k: v.item() for k, v in outputs.items()})
+
+
+def float_file(tmp_path, model=None, name='float.pth'):
+    """A float detector's checkpoint; its BatchNorm has seen images."""
+    cfg = model or small_retinanet(frozen_stages=-1, norm_eval=True)
+    detector = build(cfg)
+    generator = torch.Generator().manual_seed(1)
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    path = str(tmp_path / name)
+    save_checkpoint(
+        dict(
+            state_dict=detector.state_dict(),
+            meta=dict(cfg=f'model = dict(type={cfg.type!r})')), path)
+    return path
+
+
+def config(work_dir, load_from, hook=None, model=None, epochs=2):
+    # conftest.py forgets at each test's end what was registered.
+    DATASETS.register_module(module=FourImages, force=True)
+    HOOKS.register_module(module=StopAfterTwo, force=True)
+    return Config(
+        dict(
+            model=model
+            or ternary_twin(small_retinanet(frozen_stages=-1, norm_eval=True)),
+            default_scope='mmdet',
+            work_dir=str(work_dir),
+            load_from=load_from,
+            train_dataloader=dict(
+                batch_size=2,
+                collate_fn=dict(type='pseudo_collate'),
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                dataset=dict(type='FourImages')),
+            train_cfg=dict(by_epoch=True, max_epochs=epochs),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-5)),
+            custom_hooks=[
+                dict(type='TernaryScheduleHook'),
+                dict(type='TernaryDistillationHook', **(hook or {}))
+            ],
+            randomness=dict(seed=0),
+            experiment_name=f'distillation_{work_dir.name}',
+            log_level='ERROR'))
+
+
+def trained(cfg):
+    runner = Runner.from_cfg(cfg)
+    seen = Seen()
+    runner.register_hook(seen, 'LOWEST')
+    runner.train()
+    return runner, seen.losses
+
+
+def test_relative_to_the_teachers_variance():
+    torch.manual_seed(0)
+    teacher = torch.randn(2, 3, 4, 5) * 7 + torch.tensor([1., 2., 3.]).view(
+        1, 3, 1, 1)
+    mean = teacher.mean((0, 2, 3), keepdim=True).expand_as(teacher)
+    assert feature_distance(teacher, teacher) == 0
+    torch.testing.assert_close(
+        feature_distance(mean, teacher), torch.tensor(1.))
+    torch.testing.assert_close(
+        feature_distance(2 * teacher - mean, teacher), torch.tensor(1.))
+    assert feature_distance(teacher, torch.zeros_like(teacher)) > 0
+
+
+def test_loss_is_the_weighted_distance_to_the_float_start(tmp_path):
+    load_from = float_file(tmp_path)
+    cfg = config(
+        tmp_path / 'run',
+        load_from,
+        dict(loss_weight=2.0, modules=['neck', 'backbone.layer3']),
+        epochs=4)
+    runner = Runner.from_cfg(cfg)
+    seen = Seen()
+    runner.register_hook(seen, 'LOWEST')
+    runner.train()
+    # beta is 0: the student computes with the float start's own weights.
+    assert seen.losses[0]['loss_distillation'] < 1e-10
+    # The last iteration is ternary.
+    teacher = build(float_config(cfg.model)).eval()
+    teacher.load_state_dict(torch.load(load_from)['state_dict'])
+    student = build(cfg.model).train()
+    student.load_state_dict(seen.weights[-1])
+    data = student.data_preprocessor(images(), True)
+    with torch.no_grad():
+        maps = [_features(x, data['inputs']) for x in (student, teacher)]
+    expected = 2 * torch.stack([feature_distance(a, b)
+                                for a, b in zip(*maps)]).mean()
+    last = seen.losses[-1]
+    assert last['loss_distillation'] == pytest.approx(
+        float(expected), rel=1e-4)
+    assert expected > 0.01
+    parts = sum(v for k, v in last.items() if 'loss' in k and k != 'loss')
+    assert last['loss'] == pytest.approx(parts, rel=1e-5)
+
+
+def _features(model, inputs):
+    stem = model.backbone.maxpool(
+        model.backbone.relu(
+            model.backbone.norm1(model.backbone.conv1(inputs))))
+    middle = model.backbone.layer3(
+        model.backbone.layer2(model.backbone.layer1(stem)))
+    return [*model.extract_feat(inputs), middle]
+
+
+def test_leaves_no_trace_in_model_and_checkpoint(tmp_path):
+    load_from = float_file(tmp_path)
+    runner, _ = trained(config(tmp_path / 'run', load_from))
+    assert set(runner.model.state_dict()) == set(
+        torch.load(load_from)['state_dict'])
+    assert not any(x._forward_hooks or x._forward_pre_hooks
+                   for x in runner.model.modules())
+
+
+def test_without_weight_nothing_changes(tmp_path):
+    load_from = float_file(tmp_path)
+    with_hook = config(tmp_path / 'zero', load_from, dict(loss_weight=0.0))
+    without = config(tmp_path / 'without', load_from)
+    without.custom_hooks.pop()
+    a, b = (trained(cfg)[0].model.state_dict() for cfg in (with_hook, without))
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_resumed_run_finds_its_teacher(tmp_path):
+    load_from = float_file(tmp_path)
+    whole, losses = trained(config(tmp_path / 'whole', load_from, epochs=4))
+    cfg = config(tmp_path / 'parts', load_from, epochs=4)
+    cfg.custom_hooks.append(dict(type='StopAfterTwo'))
+    with pytest.raises(KeyboardInterrupt):
+        trained(cfg)
+    cfg = config(tmp_path / 'parts', None, epochs=4)
+    cfg.resume = True
+    parts, rest = trained(cfg)
+    assert rest == losses[-len(rest):]
+    torch.testing.assert_close(
+        parts.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
+
+
+def test_bare_weights_of_other_classes_will_do(tmp_path):
+    other = small_retinanet(frozen_stages=-1, norm_eval=True)
+    other.bbox_head.num_classes = 7
+    path = str(tmp_path / 'bare.pth')
+    torch.save(build(other).state_dict(), path)
+    _, losses = trained(
+        config(tmp_path / 'run', None, dict(checkpoint=path), epochs=1))
+    assert losses[0]['loss_distillation'] > 0
+
+
+def _fails(tmp_path, match, load_from=None, hook=None, model=None):
+    with pytest.raises(ValueError, match=match):
+        trained(config(tmp_path / 'run', load_from, hook, model))
+
+
+def test_needs_a_float_start(tmp_path):
+    _fails(tmp_path, "write load_from='...'")
+
+
+def test_refuses_a_teacher_that_was_trained_ternary(tmp_path):
+    path = str(tmp_path / 'ternary.pth')
+    save_checkpoint(
+        dict(
+            state_dict=build(small_retinanet()).state_dict(),
+            meta=dict(
+                cfg="model = dict(type='TernDetector', wrapped='RetinaNet')")),
+        path)
+    _fails(tmp_path, 'was trained as a ternary RetinaNet', path)
+
+
+def test_refuses_another_detectors_features(tmp_path):
+    wider = small_retinanet()
+    wider.neck.out_channels = wider.bbox_head.in_channels = 24
+    path = float_file(tmp_path, wider)
+    _fails(tmp_path, 'does not fit the backbone and neck', None,
+           dict(checkpoint=path))
+
+
+@pytest.mark.parametrize('modules, match', [
+    ('nek', "has no such module, only .*neck"),
+    ('bbox_head.retina_cls', 'no part of what extracts the features'),
+])
+def test_names_a_module_that_will_not_do(tmp_path, modules, match):
+    _fails(tmp_path, match, float_file(tmp_path), dict(modules=modules))
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(loss_weight=-1),
+    dict(loss_weight='5'),
+    dict(loss_weight=True),
+    dict(modules=[]),
+])
+def test_says_which_argument_is_wrong(kwargs):
+    with pytest.raises(ValueError, match=next(iter(kwargs))):
+        TernaryDistillationHook(**kwargs)
+
+
+def test_float_config_has_no_wrapper_at_any_depth():
+    plain = small_faster_rcnn()
+    nested = copy.deepcopy(plain)
+    nested.backbone.update(type='TernBackbone', wrapped='ResNet')
+    nested.neck.update(
+        type='TernNeck', wrapped='FPN', ternary=dict(exclude=['fpn']))
+    before = copy.deepcopy(nested)
+    assert float_config(nested) == plain
+    assert nested == before
+    assert float_config(ternary_twin(plain, scale='lsq')) == plain
+
+
+def test_two_stage_detectors_learn_from_their_neck(tmp_path):
+    plain = small_faster_rcnn()
+    _, losses = trained(
+        config(
+            tmp_path / 'run',
+            float_file(tmp_path, plain),
+            model=ternary_twin(plain)))
+    assert all(x['loss_distillation'] > 0 for x in losses[1:])
