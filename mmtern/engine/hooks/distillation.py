@@ -54,38 +54,38 @@ class TernaryDistillationHook(Hook):
     eval, without gradient. It sees the student's batch, its backbone and neck
     only, and is no part of the model: state dicts stay as they are. Its path
     is kept in the run's checkpoints, so that a resumed run has the same one.
+    A run that does not begin from a float detector goes without a teacher,
+    and says so in its log.
 
     Source: hints of a teacher's features, Romero et al., "FitNets", arXiv
-    1412.6550, from float to ternary weights as in Polino et al., arXiv
+    1412.6550, from float to quantized weights as in Polino et al., arXiv
     1802.05668; the weighting by variance is ours.
 
     Args:
-        loss_weight (float): Defaults to 5.
-        checkpoint (str, optional): Of the trained float detector. Defaults to
-            None, the run's ``load_from``.
-        modules (str or Sequence[str]): Names of modules within the backbone
-            or neck whose outputs are compared: feature maps (N, C, H, W), or
-            tuples of them. Defaults to 'neck'.
+        loss_weight (float): Defaults to 5; 0 takes no teacher.
+        checkpoint (str, optional): Of the trained float detector, which must
+            fit then. Defaults to None, the run's ``load_from``.
+        modules (str or Sequence[str], optional): Names of modules within the
+            backbone or neck whose outputs are compared: feature maps (N, C,
+            H, W), or tuples of them. Defaults to None, the neck, or the
+            backbone of a detector without one.
 
     Raises:
         ValueError: For another value of an argument; when training begins,
-            if there is no such checkpoint, or it is no float detector with
-            this backbone and neck.
+            if a named module is not there, or ``checkpoint`` is no float
+            detector with this backbone and neck.
     """
 
     def __init__(self,
                  loss_weight: float = 5.0,
                  checkpoint: Optional[str] = None,
-                 modules: Union[str, Sequence[str]] = 'neck') -> None:
+                 modules: Union[str, Sequence[str], None] = None) -> None:
         if not (is_number(loss_weight) and loss_weight >= 0):
             raise ValueError('loss_weight must be a number >= 0, but got '
                              f'{loss_weight!r}')
         self.loss_weight = loss_weight
         self.checkpoint = checkpoint
-        self.modules = [modules] if isinstance(modules, str) else list(modules)
-        if not self.modules:
-            raise ValueError('modules must name at least one module whose '
-                             'features are compared')
+        self.modules = [modules] if isinstance(modules, str) else modules
         self._teacher: Any = None
         self._maps: Dict[str, List[Tensor]] = {}
         self._handles: List[Any] = []
@@ -94,14 +94,23 @@ class TernaryDistillationHook(Hook):
         check_alone(runner, self)
         if self.loss_weight == 0:
             return
-        path = self._path(runner)
         student = unwrapped(runner.model)
-        self._teacher = _float_teacher(runner, path)
+        names = self.modules or _last_features(student)
+        students = _named(student, names)
+        try:
+            path = self._path(runner)
+            teacher = _float_teacher(runner, path)
+        except ValueError as error:
+            if self.checkpoint is not None:
+                raise
+            runner.logger.warning(
+                f'features are not distilled from a float detector: {error}')
+            return
         device = next(student.parameters()).device
-        self._teacher.to(device).eval().requires_grad_(False)
+        self._teacher = teacher.to(device).eval().requires_grad_(False)
         runner.message_hub.update_info(TEACHER, path)
-        for model in (student, self._teacher):
-            for name, module in _named(model, self.modules):
+        for named in (students, _named(teacher, names)):
+            for name, module in named.items():
                 self._handles.append(
                     module.register_forward_hook(self._keep(name)))
         self._handles += [
@@ -115,17 +124,15 @@ class TernaryDistillationHook(Hook):
         self._teacher = None
 
     def _path(self, runner: Runner) -> str:
-        # A resumed run's load_from is what it goes on from.
-        resumed = runner.iter > 0
         path = self.checkpoint
-        if path is None and resumed:
+        if path is None and runner.iter > 0:
+            # A resumed run's load_from is what it goes on from.
             path = runner.message_hub.runtime_info.get(TEACHER)
         elif path is None:
             path = (runner.cfg or {}).get('load_from')
         if path is None:
-            raise ValueError(
-                'TernaryDistillationHook needs the trained float detector: '
-                "write load_from='...', or give the hook checkpoint='...'")
+            raise ValueError('the run did not begin from one; write '
+                             "load_from='...'")
         return path
 
     def _forget(self, model: nn.Module, args: tuple) -> None:
@@ -154,16 +161,30 @@ class TernaryDistillationHook(Hook):
         with torch.no_grad():
             self._teacher.extract_feat(args[0] if args else kwargs['inputs'])
         teachers, self._maps = self._maps, {}
+        for name in students:
+            if name not in teachers:
+                raise ValueError(
+                    f'modules names {name!r}, but it is no part of what '
+                    'extracts the features of an image, the backbone and the '
+                    'neck')
         distances = [
-            feature_distance(student, teacher) for name in self.modules
-            for student, teacher in zip(
-                _of(students, name), _of(teachers, name))
+            feature_distance(student, teacher) for name in students
+            for student, teacher in zip(students[name], teachers[name])
         ]
         loss = self.loss_weight * torch.stack(distances).mean()
         return dict(output, loss_distillation=loss)
 
 
-def _named(model: nn.Module, names: Sequence[str]):
+def _last_features(model: nn.Module) -> List[str]:
+    """Return the name of what puts out the features that heads see."""
+    names = [
+        name for name in ('neck', 'backbone')
+        if isinstance(getattr(model, name, None), nn.Module)
+    ]
+    return names[:1]
+
+
+def _named(model: nn.Module, names: Sequence[str]) -> Dict[str, nn.Module]:
     modules = dict(model.named_modules())
     for name in names:
         if name not in modules:
@@ -172,30 +193,19 @@ def _named(model: nn.Module, names: Sequence[str]):
                 'such module, only '
                 f'{", ".join(n for n, _ in model.named_children())} and what '
                 'lies in them')
-        yield name, modules[name]
-
-
-def _of(maps: Dict[str, List[Tensor]], name: str) -> List[Tensor]:
-    if name not in maps:
-        raise ValueError(
-            f'modules names {name!r}, but it is no part of what extracts the '
-            'features of an image, the backbone and the neck')
-    return maps[name]
+    return {name: modules[name] for name in names}
 
 
 def _float_teacher(runner: Runner, path: str) -> nn.Module:
     """Return the run's detector in float, with the weights in ``path``."""
     cfg = runner.cfg or {}
     if not isinstance(cfg.get('model'), dict):
-        raise ValueError('TernaryDistillationHook builds the float detector '
-                         'of the config, but the runner has no config with a '
-                         'model')
+        raise ValueError('the runner has no config with a model=dict(...) to '
+                         'build one of')
     checkpoint = read_checkpoint(path)
     trained = provenance.of_checkpoint(checkpoint['meta'])
     if trained is not None and trained.ternary:
-        raise ValueError(
-            f'TernaryDistillationHook needs a float detector, but {path!r} '
-            f'was trained as {trained}')
+        raise ValueError(f'{path!r} was trained as {trained}')
     teacher = build_model(
         Config(
             dict(

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 import torch
@@ -208,32 +209,48 @@ def _fails(tmp_path, match, load_from=None, hook=None, model=None):
         trained(config(tmp_path / 'run', load_from, hook, model))
 
 
-def test_needs_a_float_start(tmp_path):
-    _fails(tmp_path, "write load_from='...'")
-
-
-def test_refuses_a_teacher_that_was_trained_ternary(tmp_path):
+def ternary_file(tmp_path):
     path = str(tmp_path / 'ternary.pth')
+    cfg = "model = dict(type='TernDetector', wrapped='RetinaNet')"
     save_checkpoint(
         dict(
             state_dict=build(small_retinanet()).state_dict(),
-            meta=dict(
-                cfg="model = dict(type='TernDetector', wrapped='RetinaNet')")),
-        path)
-    _fails(tmp_path, 'was trained as a ternary RetinaNet', path)
+            meta=dict(cfg=cfg)), path)
+    return path
 
 
-def test_refuses_another_detectors_features(tmp_path):
+def wider_file(tmp_path):
     wider = small_retinanet()
     wider.neck.out_channels = wider.bbox_head.in_channels = 24
-    path = float_file(tmp_path, wider)
-    _fails(tmp_path, 'does not fit the backbone and neck', None,
-           dict(checkpoint=path))
+    return float_file(tmp_path, wider)
+
+
+UNFIT = [(ternary_file, 'was trained as a ternary RetinaNet'),
+         (wider_file, 'does not fit the backbone and neck')]
+
+
+@pytest.mark.parametrize('make, match', UNFIT)
+def test_refuses_a_named_teacher_that_does_not_fit(tmp_path, make, match):
+    _fails(tmp_path, match, None, dict(checkpoint=make(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    'make, match', [(lambda path: None, "write load_from='...'")] + UNFIT)
+def test_goes_without_where_the_run_does_not_begin_in_float(
+        tmp_path, make, match):
+    cfg = config(tmp_path / 'run', make(tmp_path), epochs=1)
+    cfg.log_level = 'WARNING'
+    _, losses = trained(cfg)
+    assert all('loss_distillation' not in x for x in losses)
+    log, = (tmp_path / 'run').glob('*/*.log')
+    assert re.search(f'not distilled from a float detector: .*{match}',
+                     log.read_text())
 
 
 @pytest.mark.parametrize('modules, match', [
     ('nek', "has no such module, only .*neck"),
     ('bbox_head.retina_cls', 'no part of what extracts the features'),
+    (['neck', 'backbone.norm'], 'has no such module'),
 ])
 def test_names_a_module_that_will_not_do(tmp_path, modules, match):
     _fails(tmp_path, match, float_file(tmp_path), dict(modules=modules))
@@ -243,7 +260,6 @@ def test_names_a_module_that_will_not_do(tmp_path, modules, match):
     dict(loss_weight=-1),
     dict(loss_weight='5'),
     dict(loss_weight=True),
-    dict(modules=[]),
 ])
 def test_says_which_argument_is_wrong(kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
@@ -260,6 +276,20 @@ def test_float_config_has_no_wrapper_at_any_depth():
     assert float_config(nested) == plain
     assert nested == before
     assert float_config(ternary_twin(plain, scale='lsq')) == plain
+
+
+def test_without_a_neck_the_backbone_teaches(tmp_path):
+    plain = small_retinanet(frozen_stages=-1, out_indices=(3, ))
+    plain.neck = None
+    plain.bbox_head.in_channels = 64
+    plain.bbox_head.anchor_generator.strides = [32]
+    _, losses = trained(
+        config(
+            tmp_path / 'run',
+            float_file(tmp_path, plain),
+            model=ternary_twin(plain),
+            epochs=4))
+    assert losses[-1]['loss_distillation'] > 0
 
 
 def test_two_stage_detectors_learn_from_their_neck(tmp_path):
