@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent / 'configs'
 PATHS = sorted(path.name for path in ROOT.glob('*.py'))
 TERNARY = [name for name in PATHS if name.startswith('tern_')]
 OURS = [
-    'TernaryScheduleHook', 'TernaryRegularizerHook', 'TernaryBatchNormHook',
-    'TernaryStatisticsHook', 'TernaryGuardHook'
+    'TernaryScheduleHook', 'TernaryRegularizerHook', 'TernaryDistillationHook',
+    'TernaryBatchNormHook', 'TernaryStatisticsHook', 'TernaryGuardHook'
 ]
 # One config or more of each folder of mmdet's that sets custom_hooks.
 WITH_CUSTOM_HOOKS = [

@@ -2,7 +2,7 @@
 mmtern."""
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Method:
         hooks (list[dict]): Further hooks.
         batch_norm (int, optional): Batches of ``TernaryBatchNormHook``; 0
             leaves it out.
+        distillation (float, optional): Weight of
+            ``TernaryDistillationHook``; 0 leaves it out.
     """
     ternary: Optional[dict]
     schedule: dict
@@ -26,6 +28,7 @@ class Method:
     options: Optional[dict] = None
     hooks: Sequence[dict] = ()
     batch_norm: Optional[int] = None
+    distillation: Optional[float] = None
 
 
 # The learning rate stays up for the first two epochs of four.
@@ -34,11 +37,11 @@ LATE_COSINE = {
     'param_scheduler.1.T_max': 2,
 }
 
-# The float start teaches its features.
-DISTILLED = [dict(type='TernaryDistillationHook')]
-
 # As configs/_base_/ternary.py has it.
-MMTERN = Method({}, {}, dict(loss_weight=1e-4, end=0.5), batch_norm=20)
+MMTERN = Method({}, {},
+                dict(loss_weight=1e-4, end=0.5),
+                batch_norm=20,
+                distillation=5.0)
 
 # Of the main table; the controls run only where they are asked for.
 MAIN_METHODS = {
@@ -64,7 +67,7 @@ CONTROLS = {
     # As released first: ternary from the first step on, no regularizer.
     'mmtern-0.1': Method({}, dict(begin=0)),
     'twn-batch-norm': replace(MAIN_METHODS['twn'], batch_norm=20),
-    'twn-distilled': replace(MAIN_METHODS['twn'], hooks=DISTILLED),
+    'twn-distilled': replace(MAIN_METHODS['twn'], distillation=5.0),
     'twn-flat-cosine': replace(MAIN_METHODS['twn'], options=LATE_COSINE),
 }
 
@@ -95,8 +98,8 @@ ABLATIONS = {
     Method({}, dict(begin=0), NO_PULL),
     'no-batch-norm':
     Method({}, {}, batch_norm=0),
-    'distilled':
-    Method({}, {}, hooks=DISTILLED),
+    'no-distillation':
+    Method({}, {}, distillation=0),
     'begin0.35':
     Method({}, dict(begin=0.35)),
     'begin0.65':
@@ -152,9 +155,13 @@ def _both(first: Method, second: Method) -> Method:
     def union(one: Optional[dict], other: Optional[dict]) -> Optional[dict]:
         return one if other is None else dict(one or {}, **other)
 
+    def last(one: Any, other: Any) -> Any:
+        return one if other is None else other
+
     return Method(
         union(first.ternary, second.ternary),
         union(first.schedule, second.schedule),
         union(first.regularizer, second.regularizer),
         union(first.options, second.options), [*first.hooks, *second.hooks],
-        first.batch_norm if second.batch_norm is None else second.batch_norm)
+        last(first.batch_norm, second.batch_norm),
+        last(first.distillation, second.distillation))

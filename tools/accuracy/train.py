@@ -79,6 +79,11 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
     if method.batch_norm:
         cfg.custom_hooks.append(
             dict(type='TernaryBatchNormHook', num_batches=method.batch_norm))
+    if method.distillation:
+        cfg.custom_hooks.append(
+            dict(
+                type='TernaryDistillationHook',
+                loss_weight=method.distillation))
     cfg.custom_hooks += method.hooks
     return cfg
 
