@@ -164,7 +164,8 @@ class TernaryWeight(_Mixin):
         self.weight_scale.copy_(scale.T.expand_as(self.weight_scale))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == self.latent_name and isinstance(value, nn.Parameter):
+        if (name == self.latent_name and isinstance(value, nn.Parameter)
+                and getattr(self, 'weight_scale', None) is not None):
             self._fold_into_scales(value)
         super().__setattr__(name, value)
 
@@ -181,18 +182,15 @@ class TernaryWeight(_Mixin):
         Args:
             weight (Tensor): About to take the place of the latent weight.
         """
-        old, scale = (
-            self._parameters.get(x)
-            for x in (self.latent_name, 'weight_scale'))
-        if (scale is None or old is None or old.shape != weight.shape
-                or old.is_meta or weight.is_meta):
+        old, scale = self.latent, self.weight_scale
+        if old.shape != weight.shape or old.is_meta or weight.is_meta:
             return
         before, after = (
-            filters_of(x, self.transposed_groups).flatten(1).double()
-            for x in (old, weight.to(old)))
+            self.filters(x).flatten(1).double() for x in (old, weight.to(old)))
         tiny = torch.finfo(torch.float64).tiny
         factor = (before * after).sum(1) / before.square().sum(1).clamp(tiny)
         if torch.allclose(before.T * factor, after.T, rtol=1e-3, atol=1e-12):
+            assert scale is not None  # as __setattr__ asks
             factor = factor.to(scale)
             # A negative factor turns positive weights into negative ones.
             turned = torch.where(factor < 0, scale.flip(0), scale)
