@@ -1,8 +1,8 @@
 """Try to export the detectors of the zoo as one ONNX file with boxes, with
 random ternary weights, and write which can be.
 
-Takes the configs of configs/ZOO.json that run, the first of each kind of head
-before the others. ResNets get 18 layers: the head decides. Each config has a
+Takes the configs of configs/ZOO.json, the first of each kind of head before
+the others. ResNets get 18 layers: the head decides. Each config has a
 process of its own and a limit of time. An export compares its graph with
 PyTorch and with mmdet's boxes before it counts. The table is made of the
 lines beside it: an interrupted sweep goes on where it ended, and configs that
@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.progress import track
 from zoo.check import offline
 from zoo.choose import zoo_root
-from zoo.table import verdict
 
 from mmtern.deploy import save_onnx
 from mmtern.engine.cli import import_quietly
@@ -37,6 +36,8 @@ ZOO = ROOT.parent / 'configs' / 'ZOO.json'
 DEEP, SHALLOW = (256, 512, 1024, 2048), (64, 128, 256, 512)
 # How a refusal begins in a line.
 NO = 'no: '
+# The head of a detector that could not be built.
+NOT_BUILT = '-'
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,18 +69,18 @@ def head_of(detector: Any) -> Any:
 def zoo_configs() -> List[str]:
     """The zoo's configs, the first of each kind of head before the
     others."""
-    ran = [
-        record['config'] for record in json.loads(ZOO.read_text())
-        if verdict(record) == 'ok'
-    ]
     seen: Counter = Counter()
     turns = {}
-    for config in ran:
-        model = Config.fromfile(str(zoo_root() / 'configs' / config)).model
+    for record in json.loads(ZOO.read_text()):
+        config = record['config']
+        try:
+            model = Config.fromfile(str(zoo_root() / 'configs' / config)).model
+        except Exception:  # a package that mmdet does not require
+            model = {}
         kind = head_of(model).get('type')
         turns[config] = seen[kind]
         seen[kind] += 1
-    return sorted(ran, key=turns.__getitem__)
+    return sorted(turns, key=turns.__getitem__)
 
 
 def shallow(model: Any) -> None:
@@ -102,7 +103,7 @@ def run_one(config: str, path: str) -> None:
     init_default_scope('mmdet')
     # Some configs name their teachers relative to mmdet's root.
     os.chdir(zoo_root())
-    line = dict(head='-')
+    line = dict(head=NOT_BUILT)
     try:
         cfg = offline(Config.fromfile(str(zoo_root() / 'configs' / config)))
         model = cfg.model
@@ -110,10 +111,11 @@ def run_one(config: str, path: str) -> None:
         model.update(type='TernDetector', wrapped=model.type)
         torch.manual_seed(0)
         detector = MODELS.build(model).eval()
-        line['head'] = type(head_of(detector)).__name__
-        data = DATASETS.get(cfg.test_dataloader.dataset.type)
+        head = head_of(detector)
+        line['head'] = type(head).__name__
+        classes = list(map(str, range(getattr(head, 'num_classes', 0))))
         table = save_onnx(detector, cfg, osp.join(osp.dirname(path), 'a.onnx'),
-                          data.METAINFO)
+                          dict(classes=classes))
         limits = [x for x in table.remarks() if x.startswith('the graph')]
         line['result'] = limits[0].split(' only: ')[0] if limits else 'any'
     # What is said of any failure is the table's content.
@@ -132,7 +134,8 @@ def attempt(config: str, timeout: float) -> Dict[str, str]:
             target=run_one, args=(config, str(path)))
         process.start()
         process.join(timeout)
-        line = dict(head='-', result=f'{NO}no result after {timeout:g} s')
+        line = dict(
+            head=NOT_BUILT, result=f'{NO}no result after {timeout:g} s')
         if process.is_alive():
             process.kill()
             process.join()
@@ -149,21 +152,30 @@ def markdown(lines: Dict[str, Dict[str, str]]) -> str:
     groups: Dict[tuple, List[str]] = defaultdict(list)
     for config, line in sorted(lines.items()):
         groups[line['result'].startswith(NO), line['head'],
-               line['result']].append(config.split('/')[0])
-    fine = sum(not x['result'].startswith(NO) for x in lines.values())
-    rows, reasons = [], []
+               line['result']].append(Path(config).parent.name)
+    built = [x for x in lines.values() if x['head'] != NOT_BUILT]
+    fine = sum(not x['result'].startswith(NO) for x in built)
+    rows, reasons, rest = [], [], []
     for (refused, head, result), configs in sorted(groups.items()):
+        names = ', '.join(dict.fromkeys(configs))
+        if head == NOT_BUILT:
+            rest.append(f'- {names}: {result[len(NO):]}\n')
+            continue
         if refused:
             reason = result[len(NO):]
             if reason not in reasons:
                 reasons.append(reason)
             result = f'refused ({reasons.index(reason) + 1})'
-        rows.append(f'| {head} | {result} | {", ".join(configs)} |\n')
+        rows.append(f'| {head} | {result} | {names} |\n')
     notes = [f'{i}. {reason}\n' for i, reason in enumerate(reasons, 1)]
-    return (f'{fine} of {len(lines)} detectors go into one file with boxes '
-            '(`python tools/onnx_sweep.py`).\n\n'
-            '| head | images that the graph takes | folders of mmdet |\n'
-            '|---|---|---|\n' + ''.join(rows) + '\n' + ''.join(notes))
+    return ''.join([
+        '# Heads in ONNX\n\n', f'{fine} of {len(built)} detectors of the zoo '
+        'go into one file with boxes, weight-only (`python '
+        'tools/onnx_sweep.py`).\n\n',
+        '| head | images that the graph takes | folders of mmdet |\n'
+        '|---|---|---|\n', *rows, '\n', *notes, '\n## Not built here\n\n',
+        *(rest or ['None.\n'])
+    ])
 
 
 def main() -> None:
