@@ -97,7 +97,7 @@ class OnnxDetector(BaseModel):
         return self._add_predictions(data_samples, found)
 
     def _detect(self, image: Tensor, meta: Dict[str, Any]) -> InstanceData:
-        """Boxes of one image in pixels of its file."""
+        """Return the boxes of one image in pixels of its file."""
         image = image[[2, 1, 0]] if len(image) == 3 else image
         fill = torch.tensor(self.description['fill'], dtype=torch.uint8)
         padded = self._padded(image[None], fill.view(1, -1, 1, 1)).to(
@@ -128,7 +128,7 @@ class OnnxDetector(BaseModel):
 
     def _second_stage(self, features: Tuple[Tensor, ...], proposals: list,
                       metas: List[dict]) -> list:
-        """As mmdet's ``StandardRoIHead.predict_bbox``."""
+        """Compute what mmdet's ``StandardRoIHead.predict_bbox`` does."""
         assert self.roi is not None
         head, cfg = self.roi_head.bbox_head, self.roi_head.test_cfg
         extractor = self.roi_head.bbox_roi_extractor
@@ -160,7 +160,8 @@ def _open(path: str) -> Session:
 
 
 def _float_config(detector: Dict[str, Any]) -> Dict[str, Any]:
-    """The config less the ternary wrapper: nothing is left to convert."""
+    """Return the config without its ternary wrapper: nothing is left to
+    convert."""
     detector = deepcopy(detector)
     if detector.get('type') == 'TernDetector':
         detector['type'] = detector.pop('wrapped')

@@ -78,7 +78,8 @@ def eight_bits(whole: DetectorGraphs, images: Sequence[Tensor], kept: Set[str],
 
 
 def kept_layers(detector: nn.Module, keep: Sequence[str]) -> Set[str]:
-    """Names of layers that match a pattern, or put out distributions.
+    """Return the names of layers that match a pattern, or put out
+    distributions.
 
     Raises:
         ValueError: If a pattern matches none.
@@ -115,7 +116,7 @@ class _Calibration:
         self.names = {name for name, _ in whole.detector.named_modules()}
 
     def spoiled_layers(self, kept: Set[str]) -> Set[str]:
-        """Names of layers that 8-bit inputs would spoil."""
+        """Return the names of layers that 8-bit inputs would spoil."""
         few = self.images[::max(1, len(self.images) // _ALONE)][:_ALONE]
         found = set()
         for index, part in enumerate(self.whole.parts):
@@ -131,7 +132,8 @@ class _Calibration:
 
     def quantized(self, kept: Set[str],
                   progress: Callable) -> Tuple[List[Any], List[Sizes]]:
-        """Graphs with integer weights and 8-bit activations."""
+        """Return graphs with integer weights and 8-bit activations, and the
+        sizes of these weights in each file."""
         graphs, sizes = [], []
         for index, part in enumerate(self.whole.parts):
             graph = self.whole.graphs[index]
@@ -146,7 +148,7 @@ class _Calibration:
 
     def _measured(self, index: int, images: Sequence[Tensor],
                   progress: Callable) -> Iterator[Dict[str, np.ndarray]]:
-        """Inputs of a part, of each image."""
+        """Yield what goes into a part, for each image."""
         before = [
             Session(graph.SerializeToString())
             for graph in self.whole.graphs[:index]
@@ -166,7 +168,8 @@ class _Calibration:
                 yield {name: values[name] for name in taken}
 
     def kept_nodes(self, graph: Any, part: Part, kept: Set[str]) -> Set[str]:
-        """Names of the nodes of these layers, each use of them."""
+        """Return the names of the nodes of these layers, for each use of
+        them."""
         return {
             node.name
             for node in graph.graph.node
@@ -174,14 +177,16 @@ class _Calibration:
         }
 
     def layer_of(self, part: Part, node: Any) -> str:
-        """The detector's name of the layer that a node was traced from."""
+        """Return the detector's name of the layer that a node was traced
+        from."""
         name = part.prefix + layer_name(node)
         # The nth use of one layer.
         return name if name in self.names else re.sub(r'_\d+$', '', name)
 
     @torch.no_grad()
     def _roi_features(self, image: np.ndarray) -> np.ndarray:
-        """What mmdet hands to the second stage, for normalized images."""
+        """Return what mmdet hands to the second stage, for normalized
+        images."""
         detector, images = self.whole.detector, torch.from_numpy(image)
         size = tuple(images.shape[-2:])
         samples = [
@@ -194,7 +199,7 @@ class _Calibration:
                          bbox2roi([x.bboxes for x in found])).numpy()
 
     def _made_to_fit(self, image: Tensor) -> np.ndarray:
-        """A calibration image as the first part takes it."""
+        """Return a calibration image as the first part takes it."""
         size = self.whole.form.size
         if self.whole.raw:
             data = dict(inputs=[image], data_samples=[DetDataSample()])
@@ -210,7 +215,12 @@ class _Calibration:
         return image.to(self.whole.dtype).contiguous().numpy()
 
     def found_again(self, sessions: Sequence[Session]) -> List[str]:
-        """Which of the boxes of the first graph the second finds, too."""
+        """Return a note of how many boxes of the first graph the second finds,
+        too.
+
+        Raises:
+            ValueError: If they are too few.
+        """
         total = again = 0
         for image in self.images[:_COMPARED]:
             fed = dict(image=self._made_to_fit(image))
@@ -240,7 +250,8 @@ class _Calibration:
 
 
 def _gain(sessions: Sequence[Session], image: Dict[str, Tensor]) -> str:
-    """A note of how many times as fast the second is, in turn."""
+    """Return a note of how many times as fast as the first session the second
+    is, running in turn."""
     fed = {name: value.numpy() for name, value in image.items()}
     seconds: List[List[float]] = [[], []]
     for _ in range(7):
@@ -256,7 +267,7 @@ def _gain(sessions: Sequence[Session], image: Dict[str, Tensor]) -> str:
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU of boxes (M, 4) and others (K, 4), shape (M, K)."""
+    """Return the IoU of boxes (M, 4) and others (K, 4), shape (M, K)."""
     low = np.maximum(boxes[:, None, :2], others[:, :2])
     high = np.minimum(boxes[:, None, 2:], others[:, 2:])
     both = np.clip(high - low, 0, None).prod(-1)

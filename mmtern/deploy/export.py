@@ -20,7 +20,7 @@ PIXELS = ('uint8', 'float32')
 
 
 def roi_path(path: str) -> str:
-    """Where the second graph of a two-stage detector lies."""
+    """Return the path of the second graph of a raw two-stage detector."""
     return f'{path[:-len(".onnx")]}.roi.onnx'
 
 

@@ -34,7 +34,8 @@ _SAME_BOXES = 0.9
 
 
 class Form(NamedTuple):
-    """What a graph takes: None stands for any."""
+    """Which images a graph takes: height and width in pixels, and how many;
+    None stands for any."""
     size: Optional[Tuple[int, int]]
     batch: Optional[int]
 
@@ -117,7 +118,7 @@ class DetectorGraphs:
         raise ValueError(f'no graph can be made of this detector: {failure}')
 
     def traced(self, form: Form) -> List[Any]:
-        """A graph of each part, with float weights."""
+        """Return a graph of each part, with float weights."""
         values = self.example(form.size, 1)
         graphs = []
         for part in self.parts:
@@ -135,8 +136,8 @@ class DetectorGraphs:
 
     def example(self, size: Optional[Tuple[int, int]],
                 batch: int) -> Dict[str, Tensor]:
-        """A made-up image, the same in every call; None stands for a size of
-        its own."""
+        """Return a made-up image, the same in every call; a size of None
+        leaves the size open."""
         generator = torch.Generator().manual_seed(0)
         size = size or _SIZES[0]
         shape = (batch, self.channels, *size)
@@ -168,8 +169,8 @@ class DetectorGraphs:
                               (form.size or second, form.batch or 2)])
 
     def limit_of_sides(self) -> List[str]:
-        """A note where images of any size must have even sides: necks that
-        double a map fail on others, in PyTorch, too."""
+        """Return a note where images of any size must have even sides: necks
+        that double a map fail on others, in PyTorch, too."""
         if self.form.size or self.raw or self.pads:
             return []
         try:
@@ -217,8 +218,8 @@ class DetectorGraphs:
                             where)
 
     def _spread(self, part: Part, values: Dict[str, Tensor]) -> None:
-        """Put scores of all sizes in place of the network's: what noise
-        looks like to it is all the same, and ties come in any order."""
+        """Put scores of all sizes in place of the network's: it scores all of
+        the noise alike, and ties come in any order."""
         if not self.raw:
             for name in part.outputs:
                 if name.startswith('head0_') or name == 'cls_score':
@@ -233,7 +234,8 @@ class DetectorGraphs:
     @torch.no_grad()
     def _mmdet_boxes(self, values: Dict[str,
                                         Tensor]) -> List[List[np.ndarray]]:
-        """Boxes, scores and labels of each image as mmdet decodes them."""
+        """Return boxes, scores and labels of each image as mmdet decodes
+        them."""
         dense = self.parts[1]
         features, outputs = group_levels(
             dense.outputs, [values[name] for name in dense.outputs])
@@ -263,7 +265,8 @@ class DetectorGraphs:
         self.difference = max(self.difference, error)
 
     def weight_only(self) -> Tuple[List[Any], List[Sizes]]:
-        """Graphs with integer weights, and what these take, of each file."""
+        """Return graphs with integer weights, and the sizes of these weights
+        in each file."""
         graphs, sizes = [], []
         for part, graph in zip(self.parts, self.graphs):
             if part.network and self.weights != 'float':
@@ -278,7 +281,7 @@ class DetectorGraphs:
         return [Sizes([t for size in sizes for t in size.tensors])]
 
     def assemble(self, graphs: List[Any]) -> List[Any]:
-        """The graph of each file."""
+        """Return the graph of each file: all graphs joined, unless raw."""
         if self.raw:
             return [
                 join([graph], part.inputs, part.outputs)
@@ -287,11 +290,11 @@ class DetectorGraphs:
         return [join(graphs, ['image'], BOXES)]
 
     def float_bytes(self) -> List[int]:
-        """Bytes of each file with float weights."""
+        """Return the size of each file with float weights, in bytes."""
         return [graph.ByteSize() for graph in self.assemble(self.graphs)]
 
     def fill(self) -> List[int]:
-        """The byte of each channel to fill an image up with."""
+        """Return the byte of each channel to fill an image up with."""
         fill = self.parts[0].module.module.gray()
         return list(fill) * (self.channels // len(fill))
 
@@ -303,7 +306,7 @@ def _copy_of(graph: Any) -> Any:
 
 
 def _axes(name: str, dims: int, form: Form) -> Dict[int, str]:
-    """Which axes of a tensor are of any size."""
+    """Return which axes of a tensor are of any size."""
     if name in ('roi_features', 'cls_score', 'bbox_pred', 'places'):
         return {0: 'regions_of_all'}
     axes = {} if form.batch else {0: 'batch'}
@@ -317,8 +320,8 @@ def _axes(name: str, dims: int, form: Form) -> Dict[int, str]:
 
 
 def _fixed_size(cfg: Config) -> Tuple[int, int]:
-    """Height and width of the test pipeline's images, as a multiple of the
-    divisor."""
+    """Return height and width of the test pipeline's images, as multiples of
+    the divisor."""
     for transform in test_pipeline(cfg):
         scale = transform.get('scale')
         if isinstance(scale, (list, tuple)) and len(scale) == 2:
@@ -329,7 +332,7 @@ def _fixed_size(cfg: Config) -> Tuple[int, int]:
 
 @contextmanager
 def _no_threshold(detector: nn.Module) -> Iterator[None]:
-    """All scores are good enough, for a while."""
+    """Within this context the detector takes any score for good enough."""
     cfgs = [
         head.test_cfg for name in ('bbox_head', 'roi_head')
         for head in [getattr(detector, name, None)]
