@@ -116,8 +116,11 @@ def run_one(config: str, path: str) -> None:
         classes = list(map(str, range(getattr(head, 'num_classes', 0))))
         table = save_onnx(detector, cfg, osp.join(osp.dirname(path), 'a.onnx'),
                           dict(classes=classes))
-        limits = [x for x in table.remarks() if x.startswith('the graph')]
-        line['result'] = limits[0].split(' only: ')[0] if limits else 'any'
+        limits = [
+            found[1] for remark in table.remarks()
+            if (found := re.match('the graph takes (.*?) only: ', remark))
+        ]
+        line['result'] = ', '.join(limits) or 'any'
     # What is said of any failure is the table's content.
     except Exception as error:
         text = ' '.join(str(error).split())
