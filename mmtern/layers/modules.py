@@ -72,6 +72,10 @@ class TernaryWeight(_Mixin):
     The latent weight keeps its name, shape and place in the state dict, so
     checkpoints pass between a float model and its ternary twin.
 
+    Args:
+        *args, **kwargs: Those of the float layer.
+        ternary (dict, optional): :class:`TernarySettings` as a dict.
+
     Attributes:
         latent_name (str): Name of the parameter that is the latent weight.
         plain_type (type): Type whose own ``forward`` computes the same from a
@@ -94,6 +98,13 @@ class TernaryWeight(_Mixin):
     weight: Tensor
     weight_scale: Optional[nn.Parameter]
     training: bool
+
+    def __init__(self,
+                 *args,
+                 ternary: Optional[Dict[str, Any]] = None,
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_ternary(TernarySettings(**(ternary or {})))
 
     def init_ternary(self,
                      settings: TernarySettings,
@@ -240,13 +251,6 @@ class TernConv2d(TernaryWeight, nn.Conv2d):
         3
     """
 
-    def __init__(self,
-                 *args,
-                 ternary: Optional[Dict[str, Any]] = None,
-                 **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_ternary(TernarySettings(**(ternary or {})))
-
     def forward(self, x: Tensor) -> Tensor:
         weight = self.quantized_weight()
         if not isinstance(weight, QuantizedWeight):
@@ -273,13 +277,6 @@ class TernLinear(TernaryWeight, nn.Linear):
     Shape as ``nn.Linear``; ``weight`` is (C_out, C_in), its scale one value
     per output feature.
     """
-
-    def __init__(self,
-                 *args,
-                 ternary: Optional[Dict[str, Any]] = None,
-                 **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_ternary(TernarySettings(**(ternary or {})))
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.quantized_weight()
