@@ -2,11 +2,11 @@
 random ternary weights, and write which can be.
 
 Takes the configs of configs/ZOO.json, the first of each kind of head before
-the others. ResNets get 18 layers: the head decides. Each config has a
-process of its own and a limit of time. An export compares its graph with
-PyTorch and with mmdet's boxes before it counts. The table is made of the
-lines beside it: an interrupted sweep goes on where it ended, and configs that
-are named are tried again.
+the others. ResNets get 18 layers: the head decides. Each config has a process
+of its own and a limit of processor time. An export compares its graph with
+PyTorch and with mmdet's boxes before it counts. The table is made of the lines
+beside it: an interrupted sweep goes on where it ended, and configs that are
+named are tried again.
 """
 import argparse
 import json
@@ -14,6 +14,8 @@ import multiprocessing
 import os
 import os.path as osp
 import re
+import resource
+import signal
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -51,7 +53,7 @@ def parse_args() -> argparse.Namespace:
         default=str(ROOT / 'results' / 'onnx_heads.jsonl'),
         help='lines; the table gets the same name')
     parser.add_argument(
-        '--timeout', type=float, default=300, help='seconds a config')
+        '--timeout', type=int, default=300, help='processor seconds a config')
     return parser.parse_args()
 
 
@@ -93,8 +95,11 @@ def shallow(model: Any) -> None:
         neck.in_channels = list(SHALLOW[-len(neck.in_channels):])
 
 
-def run_one(config: str, path: str) -> None:
-    """Write what is found of a config to ``path``."""
+def run_one(config: str, path: str, timeout: int) -> None:
+    """Write what is found of a config to ``path``, unless that takes more
+    seconds of processor time than ``timeout``."""
+    # Not of the clock: other work on the machine decides nothing.
+    resource.setrlimit(resource.RLIMIT_CPU, (timeout, timeout + 5))
     log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -129,24 +134,20 @@ def run_one(config: str, path: str) -> None:
     Path(path).write_text(json.dumps(line))
 
 
-def attempt(config: str, timeout: float) -> Dict[str, str]:
+def attempt(config: str, timeout: int) -> Dict[str, str]:
     """The line of a config, however its process ends."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'line')
         process = multiprocessing.get_context('fork').Process(
-            target=run_one, args=(config, str(path)))
+            target=run_one, args=(config, str(path), timeout))
         process.start()
-        process.join(timeout)
-        line = dict(
-            head=NOT_BUILT, result=f'{NO}no result after {timeout:g} s')
-        if process.is_alive():
-            process.kill()
-            process.join()
-        elif path.exists():
-            line = json.loads(path.read_text())
-        else:
-            line['result'] = f'{NO}the process ended with {process.exitcode}'
-    return dict(config=config, **line)
+        process.join()
+        if path.exists():
+            return dict(config=config, **json.loads(path.read_text()))
+        reason = f'the process ended with {process.exitcode}'
+        if process.exitcode == -signal.SIGXCPU:
+            reason = f'no result after {timeout} s'
+        return dict(config=config, head=NOT_BUILT, result=NO + reason)
 
 
 def markdown(lines: Dict[str, Dict[str, str]]) -> str:
