@@ -61,7 +61,13 @@ DETECTORS = {
     'detr_r18': 'DETR',
     'deformable_detr_r18': 'DeformableDETR'
 }
-TITLES = dict(DETECTORS, faster_rcnn='Faster R-CNN', yolox='YOLOX-Nano')
+TITLES = dict(
+    DETECTORS,
+    faster_rcnn='Faster R-CNN',
+    yolox='YOLOX-Nano',
+    retinanet_swin='RetinaNet on Swin',
+    detr_r18='DETR-R18',
+    deformable_detr_r18='Deformable DETR-R18')
 R_CNN_AND_RETINANET = ('retinanet', 'faster_rcnn')
 
 
