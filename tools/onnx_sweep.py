@@ -90,9 +90,10 @@ def shallow(model: Any) -> None:
     backbone, neck = model.get('backbone') or {}, model.get('neck')
     if backbone.get('type') != 'ResNet' or not isinstance(neck, dict):
         return
-    if list(neck.in_channels) == list(DEEP[-len(neck.in_channels):]):
+    channels = neck.get('in_channels')
+    if isinstance(channels, list) and channels == list(DEEP[-len(channels):]):
         backbone.depth = 18
-        neck.in_channels = list(SHALLOW[-len(neck.in_channels):])
+        neck.in_channels = list(SHALLOW[-len(channels):])
 
 
 def run_one(config: str, path: str, timeout: int) -> None:
