@@ -219,31 +219,53 @@ def measured_ap() -> Dict[Tuple[str, str], float]:
 
 
 def table_of(lines: List[Dict[str, Any]]) -> List[List[str]]:
-    """Cells of the table, a row a line."""
+    """Cells of the table, a row a case and number of threads."""
     aps = measured_ap()
-    rows, first = [], {}
+    groups: Dict[Tuple[str, int], Dict[str, Dict[str, Any]]] = {}
     for line in lines:
-        first.setdefault(line['case'], line['bytes'])
-        low, middle, high = line['speed']
-        smaller = first[line['case']] / line['bytes']
-        ap = aps.get((line['case'], line['file']))
+        group = groups.setdefault((title(line), line['threads']), {})
+        group[line['file']] = line
+    names = [name for name, *_ in FILES]
+    rows = []
+    for (case, threads), files in groups.items():
+        plain, ours = files[names[0]], files[names[-1]]
+        cells = [
+            f'{plain["bytes"] / line["bytes"]:.1f}x, {line["speed"][1]:.2f}x'
+            if line else '-' for line in map(files.get, names[1:])
+        ]
+        cells[-1] += f' ({ours["speed"][0]:.2f}-{ours["speed"][2]:.2f})'
+        both = [aps.get((ours['case'], name)) for name in names[-2:]]
+        known = [f'{ap:.1f}' for ap in both if ap is not None]
         rows.append([
-            title(line), f'{line["threads"]}', line['file'],
-            f'{line["bytes"]:,}', f'{smaller:.1f}x',
-            f'{middle:.2f}x ({low:.2f}-{high:.2f})', f'{line["program"]:.2f}x',
-            '-' if ap is None else f'{ap:.1f}'
+            case, f'{threads}', f'{plain["bytes"] / 1e6:.1f} MB', *cells,
+            f'{ours["program"]:.2f}x', ', '.join(known) or '-'
         ])
     return rows
 
 
-HEAD = ('detector', 'threads', 'file', 'bytes', 'smaller', 'speed (quartiles)',
-        'from JPEG to boxes', 'AP')
+HEAD = ('detector', 'threads', 'float', 'float16', 'float, 8 bits', 'mmtern',
+        'mmtern, 8 bits', 'from JPEG', 'AP')
+PAGE = """# Size and speed in onnxruntime
+
+`python tools/bench_deploy.py` wrote this page. Of each file: how many times
+smaller it is than the float file, and how many times as fast its network is in
+the same onnxruntime, in turn in one process (quartiles in brackets). Files:
+float; float16 weights; the float detector with onnxruntime's own 8 bits;
+ternary weights with float and with 8-bit activations. From JPEG: the last
+one's whole program, decoding to boxes, against float's. AP: with float and
+with 8-bit activations, of a trained detector; all else is measured with random
+weights. The lines beside this page hold bytes, milliseconds and each file's
+quartiles.
+
+![Size against latency](deploy.png)
+
+"""
 
 
 def write(lines: List[Dict[str, Any]], out: str) -> None:
-    """Table in Markdown and plot of the lines."""
+    """Page in Markdown and plot of the lines."""
     with open(f'{out}.md', 'w', encoding='utf-8') as file:
-        file.write(f'| {" | ".join(HEAD)} |\n|{"---|" * len(HEAD)}\n')
+        file.write(f'{PAGE}| {" | ".join(HEAD)} |\n|{"---|" * len(HEAD)}\n')
         for row in table_of(lines):
             file.write(f'| {" | ".join(row)} |\n')
     figure, axes = plt.subplots(figsize=(7, 4.5))

@@ -117,9 +117,9 @@ def measure(case: Case) -> dict:
 def table(lines: list) -> str:
     """One row a case."""
     rows = [
-        '| detector | zeros | other weights | bytes before | bytes | ratio | '
-        'codes over bound | with scales | prediction layers | pack, load | '
-        'extra memory |', '|---|---|---|---|---|---|---|---|---|---|---|'
+        '| detector | zeros | other weights | bytes | ratio | over bound: '
+        'codes, with scales | predictions | pack, load | memory |',
+        '|---|---|---|---|---|---|---|---|---|'
     ]
     for x in lines:
         other = x['dtype'] + (', int8 predictions'
@@ -127,8 +127,8 @@ def table(lines: list) -> str:
         memory = max(x['pack_memory'], x['load_memory'])
         rows.append(
             f'| {x["detector"]} | {x["zeros"]:.1%} | {other} | '
-            f'{x["bytes_before"]:,} | {x["bytes"]:,} | {x["ratio"]:.1f}x | '
-            f'{x["codes_over_bound"]:+.1%} | {x["ternary_over_bound"]:+.1%} | '
+            f'{x["bytes"]:,} | {x["ratio"]:.1f}x | '
+            f'{x["codes_over_bound"]:+.1%}, {x["ternary_over_bound"]:+.1%} | '
             f'{x["prediction_share"]:.0%} | {x["pack_seconds"]:.1f} s, '
             f'{x["load_seconds"]:.1f} s | {memory / 2**20:.0f} MiB |')
     return '\n'.join(rows) + '\n'

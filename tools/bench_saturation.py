@@ -14,17 +14,16 @@ import os
 import os.path as osp
 import tempfile
 import time
-from typing import Dict, List
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
-import openvino
-from mmengine.config import Config
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from mmtern.deploy import calibration_images, save_onnx
 from mmtern.deploy.activations import LAYERS, Reader
-from mmtern.engine.cli import import_quietly
+from mmtern.engine.cli import (Parser, fail, import_quietly, mistakes_told,
+                               read_config, require_data, require_file)
 from mmtern.files.load import build_trained
 
 IMAGES, ROUNDS = 8, 9
@@ -45,15 +44,22 @@ def generic(source: str, target: str, images: List[np.ndarray]) -> None:
         weight_type=QuantType.QInt8)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config')
-    parser.add_argument('checkpoint')
-    args = parser.parse_args()
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='trained checkpoint')
+    return parser.parse_args(argv)
+
+
+def measure(args: argparse.Namespace) -> None:
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        fail('OpenVINO is not installed; run: pip install openvino')
+    cfg = read_config(args.config, None)
+    require_file(args.checkpoint, 'checkpoint')
+    require_data(cfg, 'train_dataloader')
     import_quietly('mmdet.datasets', 'mmdet.evaluation')
-    cfg = Config.fromfile(args.config)
     model, meta = build_trained(cfg, args.checkpoint)
     pixels = list(calibration_images(cfg, IMAGES))
     with tempfile.TemporaryDirectory() as folder:
@@ -79,11 +85,11 @@ def main() -> None:
         ]
         paths['+-127'] = osp.join(folder, 'generic.onnx')
         generic(paths['float'], paths['+-127'], images)
-        report(paths, images)
+        report(openvino.Core(), paths, images)
 
 
-def report(paths: Dict[str, str], images: List[np.ndarray]) -> None:
-    core = openvino.Core()
+def report(core, paths: Dict[str, str], images: List[np.ndarray]) -> None:
+    """Print cosines and speeds of these files in OpenVINO."""
     # Not bfloat16, which a capped OpenVINO 2026.4 cannot compile.
     core.set_property(
         'CPU', dict(INFERENCE_NUM_THREADS=1, INFERENCE_PRECISION_HINT='f32'))
@@ -109,6 +115,12 @@ def report(paths: Dict[str, str], images: List[np.ndarray]) -> None:
             ratios.append(seconds[0] / seconds[1])
         print(f'{name}: lowest cosine to float {min(cosines):.4f}, '
               f'{np.median(ratios):.2f} times as fast')
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    args = parse_args(argv)
+    with mistakes_told():
+        measure(args)
 
 
 if __name__ == '__main__':

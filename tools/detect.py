@@ -57,7 +57,8 @@ def detect(session, image):
     mode = 'RGB' if rules['channels'] == 3 else 'L'
     image = ImageOps.exif_transpose(image).convert(mode)
     pixels, factors = fit(image, rules)
-    batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+    batch = np.ascontiguousarray(
+        pixels.transpose(2, 0, 1)[None], rules.get('pixels', 'uint8'))
     boxes, scores, labels = session.run(None, {'image': batch})
     return boxes[0] / factors, scores[0], labels[0], rules['classes']
 

@@ -21,7 +21,7 @@ from mmtern.files.packed import DTYPES, PREDICTION_FORMATS
 from mmtern.files.sizes import megabytes
 
 PACKED_ONLY = ('encoding', 'dtype', 'predictions')
-ONNX_ONLY = ('weights', 'activations', 'input_size', 'keep', 'raw')
+ONNX_ONLY = ('weights', 'activations', 'input_size', 'pixels', 'keep', 'raw')
 CALIBRATION_ONLY = ('calibrate', 'images')
 
 
@@ -70,6 +70,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         '--images',
         metavar='FOLDER',
         help='take these instead of the config\'s training images')
+    onnx.add_argument(
+        '--pixels',
+        choices=('uint8', 'float32'),
+        help='type of the image that the graph takes, 0 to 255 (default '
+        'uint8)')
     onnx.add_argument(
         '--keep',
         nargs='+',

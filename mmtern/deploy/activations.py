@@ -37,9 +37,10 @@ _BIAS_LIMIT = 2**30
 
 
 def layer_name(node: 'onnx.NodeProto') -> str:
-    """The torch layer that a node was traced from, for the nth use of one
-    layer with ``_n`` behind it: ``/backbone/layer1/layer1.0/conv1/Conv``
-    comes from ``backbone.layer1.0.conv1``."""
+    """Return the name of the torch layer that a node was traced from, with
+    ``_n`` behind it for the nth use of one layer:
+    ``/backbone/layer1/layer1.0/conv1/Conv`` comes from
+    ``backbone.layer1.0.conv1``."""
     parts: List[str] = []
     for part in node.name.strip('/').split('/')[:-1]:
         if parts and part.startswith(f'{parts[-1]}.'):
@@ -51,18 +52,21 @@ def layer_name(node: 'onnx.NodeProto') -> str:
 def quantize(model: 'onnx.ModelProto', kind: str,
              images: Iterable[Dict[str, np.ndarray]],
              keep: Set[str]) -> Tuple['onnx.ModelProto', Sizes]:
-    """A model that computes with 8-bit activations and integer weights.
+    """Return a model that computes with 8-bit activations and integer
+    weights.
 
     Args:
         model (onnx.ModelProto): With float weights; left as it is.
-        kind (str): Of ternary weights: 'int2', 'packed', 'int4' or 'int8'.
-            Other
-            weights get 8 bits a channel.
+        kind (str): Type of the ternary weights: 'int2', 'packed', 'int4' or
+            'int8'. Other weights get 8 bits a channel.
         images (Iterable[dict]): Inputs to measure activations with.
         keep (Set[str]): Names of nodes that stay float.
 
     Returns:
-        tuple: The model, and the ternary weights that were rewritten.
+        tuple: The model, and the sizes of the ternary weights in it.
+
+    Raises:
+        ValueError: If no layer is left, or onnxruntime fails on the images.
     """
     from onnx import load, numpy_helper, save
     from onnxruntime.quantization import (CalibrationMethod, QuantFormat,
@@ -120,7 +124,8 @@ def quantize(model: 'onnx.ModelProto', kind: str,
 
 def spoiled(model: 'onnx.ModelProto', images: Iterable[Dict[str, np.ndarray]],
             keep: Set[str]) -> Set[str]:
-    """Layers that 8 bits would spoil, and those that go with them.
+    """Return the layers whose inputs 8 bits would spoil, and those that
+    share such an input or put it out.
 
     Each layer is run alone, on its float input and on the same rounded to
     256 steps over the range seen. Where the outputs' signal (variance in each
@@ -130,11 +135,11 @@ def spoiled(model: 'onnx.ModelProto', images: Iterable[Dict[str, np.ndarray]],
 
     Args:
         model (onnx.ModelProto): With float weights; left as it is.
-        images (Iterable[dict]): Its inputs.
+        images (Iterable[dict]): Inputs of the model, by name.
         keep (Set[str]): Names of nodes that stay float anyhow.
 
     Returns:
-        Set[str]: Names of nodes.
+        Set[str]: Their names.
     """
     layers = [node for node in _layers(model.graph) if node.name not in keep]
     runs = _InputsOf(model, layers)
@@ -177,11 +182,11 @@ def spoiled(model: 'onnx.ModelProto', images: Iterable[Dict[str, np.ndarray]],
 
 
 class _InputsOf:
-    """Runs a graph for the inputs of some of its nodes.
+    """Runs a graph and returns what goes into some of its nodes.
 
     Args:
-        model (onnx.ModelProto): Left as it is.
-        nodes (List[onnx.NodeProto]): Of its graph.
+        model (onnx.ModelProto): The graph; left as it is.
+        nodes (List[onnx.NodeProto]): Nodes of this graph.
     """
 
     def __init__(self, model: 'onnx.ModelProto',
@@ -203,7 +208,7 @@ class _InputsOf:
 
 
 def _alone(model: 'onnx.ModelProto', node: 'onnx.NodeProto') -> Session:
-    """A graph of one layer."""
+    """Return a session that runs this node alone."""
     from onnx import TensorProto, helper
     constants = [x for x in model.graph.initializer if x.name in node.input]
     graph = helper.make_graph([node], 'layer', [
@@ -217,7 +222,8 @@ def _alone(model: 'onnx.ModelProto', node: 'onnx.NodeProto') -> Session:
 
 
 def _rounded(value: np.ndarray, low: float, high: float) -> np.ndarray:
-    """``value`` on 256 steps from ``low`` to ``high``, one of which is 0."""
+    """Return ``value`` rounded to 256 steps from ``low`` to ``high``, one of
+    which is 0."""
     step = (high - low) / 255 or 1.0
     zero = np.rint(-low / step)
     codes = np.clip(np.rint(value / step) + zero, 0, 255)
@@ -225,7 +231,8 @@ def _rounded(value: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _layers(graph: 'onnx.GraphProto') -> List['onnx.NodeProto']:
-    """Nodes that compute with weights, one output channel a row."""
+    """Return the nodes that compute with weights, one output channel a
+    row."""
     initializers = {value.name for value in graph.initializer}
     return [
         node for node in graph.node if node.op_type in LAYERS
@@ -234,7 +241,12 @@ def _layers(graph: 'onnx.GraphProto') -> List['onnx.NodeProto']:
 
 
 class Reader:
-    """Calibration data as onnxruntime asks for it."""
+    """Hands calibration data to onnxruntime, which asks for one image after
+    another.
+
+    Args:
+        images (Iterable[dict]): Inputs of a model, by name.
+    """
 
     def __init__(self, images: Iterable[Dict[str, np.ndarray]]) -> None:
         self.images = iter(images)
@@ -244,7 +256,8 @@ class Reader:
 
 
 def _nodes_to_quantize(model: 'onnx.ModelProto', keep: Set[str]) -> List[str]:
-    """The layers, and what lies between two of them."""
+    """Return the names of the layers, and of what lies between two of
+    them."""
     nodes = model.graph.node
     wanted = {
         node.name
@@ -280,7 +293,8 @@ def _nodes_to_quantize(model: 'onnx.ModelProto', keep: Set[str]) -> List[str]:
 
 def _rewrite(quantized: 'onnx.ModelProto', layers: Dict[str, List[str]],
              weights: Dict[str, np.ndarray], kind: str) -> List[StoredTensor]:
-    """Ternary codes in place of the quantizer's, biases of 32 bits."""
+    """Put ternary codes in place of the quantizer's, and biases of 32 bits
+    where the engine wants them; return the sizes of the weights."""
     from onnx import TensorProto, helper, numpy_helper
     graph = quantized.graph
     values = {value.name: value for value in graph.initializer}
@@ -357,8 +371,8 @@ def _drop_unused(model: 'onnx.ModelProto') -> None:
 
 
 def float_layers(data: bytes, keep: Collection[str]) -> List[str]:
-    """Convolutions and linear layers that onnxruntime computes in float
-    although they were meant not to.
+    """Return the convolutions and linear layers that onnxruntime computes in
+    float although they were meant not to.
 
     A convolution that misses a rule of the engine runs in float between
     conversions, slower than an unquantized one, and nothing says so. Here

@@ -26,36 +26,39 @@ Detections = Tuple[Tensor, Tensor, Tensor]
 
 
 def image_size(image: Tensor) -> Tensor:
-    """Width, height, width, height of ``image`` (N, C, H, W), float32."""
+    """Return width, height, width, height of ``image`` (N, C, H, W),
+    float32."""
     height, width = torch._shape_as_tensor(image)[2:].float().unbind()
     return torch.stack([width, height, width, height])
 
 
 def clip(boxes: Tensor, size: Tensor) -> Tensor:
-    """Boxes (..., 4) cut at the image's borders."""
+    """Return boxes (..., 4) cut at the image's borders."""
     return torch.minimum(boxes.clamp(min=0), size)
 
 
 def flat(level: Tensor, channels: int) -> Tensor:
-    """A level's map (N, A * channels, H, W) as (N, H * W * A, channels)."""
+    """Return a level's map (N, A * channels, H, W) as (N, H * W * A,
+    channels)."""
     return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, channels)
 
 
 def mark(scores: Tensor, candidate: Tensor) -> Tensor:
-    """``scores``, with ``NO_CANDIDATE`` where not ``candidate``."""
+    """Return ``scores``, with ``NO_CANDIDATE`` where not ``candidate``."""
     return torch.where(candidate, scores,
                        torch.full_like(scores, NO_CANDIDATE))
 
 
 def large_enough(boxes: Tensor, cfg: dict) -> Tensor:
-    """Whether boxes (..., 4) pass ``min_bbox_size``."""
+    """Return whether boxes (..., 4) pass ``min_bbox_size``."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return (sides > cfg.get('min_bbox_size', -1)).all(-1)
 
 
 class DenseBoxes(nn.Module):
-    """``BaseDenseHead.predict_by_feat``: the best ``nms_pre`` scores of each
-    level, decoded, then non-maximum suppression by class.
+    """What mmdet's ``BaseDenseHead.predict_by_feat`` computes: the best
+    ``nms_pre`` scores of each level, decoded, then non-maximum suppression by
+    class.
 
     Args:
         head (nn.Module): A dense head of mmdet.
@@ -101,7 +104,8 @@ class DenseBoxes(nn.Module):
                         self.cfg.max_per_img)
 
     def candidates(self, outputs: Sequence[Sequence[Tensor]]) -> Detections:
-        """Scores (N, L), boxes (N, L, 4) and labels (N, L) of all levels."""
+        """Return scores (N, L), boxes (N, L, 4) and labels (N, L) of all
+        levels."""
         sizes = [level.shape[-2:] for level in outputs[0]]
         priors = self.head.prior_generator.grid_priors(
             sizes, dtype=outputs[0][0].dtype, device=outputs[0][0].device)
@@ -114,7 +118,7 @@ class DenseBoxes(nn.Module):
 
     def level(self, index: int, priors: Tensor, classes: Tensor,
               deltas: Tensor, *factors: Tensor) -> Detections:
-        """Candidates of one level: scores, boxes and labels."""
+        """Return the candidates of one level: scores, boxes and labels."""
         scores, places, labels = self.best(flat(classes, self.channels))
         deltas = take(
             flat(deltas, deltas.shape[1] * self.channels // classes.shape[1]),
@@ -127,12 +131,12 @@ class DenseBoxes(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Of the class map, of one prior."""
+        """Number of channels of the class map for one prior."""
         return self.head.cls_out_channels
 
     def best(self, logits: Tensor) -> Detections:
-        """The best scores (N, K) of a level's logits (N, L, classes), their
-        priors and their classes.
+        """Return the best scores (N, K) of a level's logits (N, L, classes),
+        their priors and their classes.
 
         The priors of the K best scores are among the K best priors by their
         best class: only these are looked at class by class.
@@ -149,13 +153,13 @@ class DenseBoxes(nn.Module):
         return scores, take(priors, row), places - row * classes
 
     def decode(self, index: int, priors: Tensor, deltas: Tensor) -> Tensor:
-        """Boxes (N, K, 4) of priors (N, K, 2 or 4)."""
+        """Return boxes (N, K, 4) of priors (N, K, 2 or 4)."""
         return self.head.bbox_coder.decode(priors, deltas)
 
 
 class Proposals(DenseBoxes):
-    """``RPNHead.predict_by_feat``: the best of each level, suppressed level
-    by level."""
+    """What mmdet's ``RPNHead.predict_by_feat`` computes: the best of each
+    level, suppressed level by level."""
     proposals = True
 
     def level(self, index: int, priors: Tensor, classes: Tensor,
@@ -258,7 +262,7 @@ _KNOWN: List[Tuple[Callable[[nn.Module], bool], Type]] = [
 
 
 def boxes_of(head: nn.Module, cfg: ConfigDict) -> nn.Module:
-    """The module that decodes a dense head's outputs.
+    """Return the module that decodes a dense head's outputs.
 
     Raises:
         ValueError: If none is known.

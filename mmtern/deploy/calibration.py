@@ -19,17 +19,18 @@ _ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 def calibration_images(cfg: Config,
                        count: int = COUNT,
                        folder: Optional[str] = None) -> Iterator[Tensor]:
-    """Images as the test pipeline makes them, evenly spread over the training
-    data, or over a folder's files in the order of their names.
+    """Yield images as the test pipeline makes them, evenly spread over the
+    training data, or over a folder's files in the order of their names.
 
     Args:
         cfg (Config): With a test pipeline and, without ``folder``, a
             ``train_dataloader``.
-        count (int): How many; all, where there are fewer.
-        folder (str, optional): Of images.
+        count (int): How many images; all, where there are fewer.
+        folder (str, optional): Folder of images to take instead of the
+            training data.
 
     Yields:
-        Tensor: Bytes (C, H, W), channels in mmdet's order.
+        Tensor: An image, uint8, (C, H, W), channels in mmdet's order.
 
     Raises:
         ValueError: If there are no images.

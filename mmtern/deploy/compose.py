@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 def join(models: Sequence['onnx.ModelProto'], inputs: Sequence[str],
          outputs: Sequence[str]) -> 'onnx.ModelProto':
-    """One graph of several that run one after another.
+    """Return one graph that runs several one after another.
 
     Tensors that are inputs or outputs of one keep their names, by which the
     graphs find each other; all others get short ones. Names take more bytes
     than two-bit weights do in small networks.
 
     Args:
-        models (Sequence[onnx.ModelProto]): Of one opset, in their order; left
-            as they are.
-        inputs, outputs (Sequence[str]): Of the whole.
+        models (Sequence[onnx.ModelProto]): The graphs in their order, all of
+            one opset; left as they are.
+        inputs, outputs (Sequence[str]): Names of the whole graph's tensors.
     """
     import onnx
     whole = onnx.ModelProto()

@@ -27,14 +27,14 @@ class OnnxDetector(BaseModel):
     """A detector whose graph runs in onnxruntime.
 
     Put in place of a config's model it runs under ``Runner.test``, as
-    tools/test_onnx.py does; only ``mode='predict'`` is there. A graph of
-    boxes is handed the images as they are, one by one. Of a raw one,
-    preprocessing, anchors, box decoding, NMS and RoIAlign are mmdet's own,
-    taken from ``detector``.
+    tools/test_onnx.py does; only ``mode='predict'`` is there. A graph that
+    puts out boxes is handed the images as they are, one by one. For a raw
+    graph, preprocessing, anchors, box decoding, NMS and RoIAlign are mmdet's
+    own, taken from ``detector``.
 
     Args:
-        onnx (str): File of :func:`mmtern.deploy.save_onnx`; of a raw
-            two-stage detector its ``.roi.onnx`` lies beside it.
+        onnx (str): File of :func:`mmtern.deploy.save_onnx`; beside that of a
+            raw two-stage detector lies its ``.roi.onnx``.
         detector (dict): The model's config. Its weights are not used.
 
     Raises:
@@ -98,10 +98,11 @@ class OnnxDetector(BaseModel):
         return self._add_predictions(data_samples, found)
 
     def _detect(self, image: Tensor, meta: Dict[str, Any]) -> InstanceData:
-        """Boxes of one image in pixels of its file."""
+        """Return the boxes of one image in pixels of its file."""
         image = image[[2, 1, 0]] if len(image) == 3 else image
         fill = torch.tensor(self.description['fill'], dtype=torch.uint8)
-        padded = self._padded(image[None], fill.view(1, -1, 1, 1))
+        padded = self._padded(image[None], fill.view(1, -1, 1, 1)).to(
+            getattr(torch, self.description.get('pixels', 'uint8')))
         boxes, scores, labels = (x[0] for x in self._run(self.dense, padded))
         scale = boxes.new_tensor(meta['scale_factor']).repeat(2)
         return InstanceData(bboxes=boxes / scale, scores=scores, labels=labels)
@@ -128,7 +129,7 @@ class OnnxDetector(BaseModel):
 
     def _second_stage(self, features: Tuple[Tensor, ...], proposals: list,
                       metas: List[dict]) -> list:
-        """As mmdet's ``StandardRoIHead.predict_bbox``."""
+        """Compute what mmdet's ``StandardRoIHead.predict_bbox`` does."""
         assert self.roi is not None
         head, cfg = self.roi_head.bbox_head, self.roi_head.test_cfg
         extractor = self.roi_head.bbox_roi_extractor

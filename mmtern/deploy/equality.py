@@ -16,15 +16,15 @@ class Equality:
     """Counts over images; see :meth:`add`.
 
     Attributes:
-        images: All of them.
+        images: Images that were compared.
         same: Images with the same boxes in the same order.
         reordered: Images with the same boxes, but others among equal scores
             come first.
-        boxes: Of the checkpoint, in all images.
+        boxes: Boxes of the checkpoint in all images.
         lost: Boxes of the checkpoint that the file does not find.
         more: Boxes of the file that the checkpoint does not find.
-        score: Largest difference of scores of boxes found by both.
-        pixels: Largest difference of their sides.
+        score: Largest difference of scores of a box found by both.
+        pixels: Largest difference of a side of such a box, in pixels.
     """
     images: int = 0
     same: int = 0
@@ -36,12 +36,12 @@ class Equality:
     pixels: float = 0.0
 
     def add(self, expected: Boxes, found: Boxes) -> None:
-        """Count an image.
+        """Compare the boxes of an image and count them.
 
         Args:
             expected (tuple): Boxes (M, 4) in pixels, scores (M, ) and labels
                 (M, ) of the checkpoint, by falling score.
-            found (tuple): The same of the file, (K, ...).
+            found (tuple): Boxes (K, 4), scores and labels of the file.
         """
         self.images += 1
         self.boxes += len(expected[0])
@@ -73,7 +73,7 @@ class Equality:
                 self.reordered += 1
 
     def sentence(self) -> str:
-        """All of it in one line."""
+        """Return the counts in one sentence."""
         parts = [f'{self.same} of {self.images} images have the same boxes']
         if self.reordered:
             parts.append(f'{self.reordered} in another order among equal '

@@ -21,16 +21,18 @@ def describe(model: Any, classes: Sequence[str], **facts: Any) -> None:
 
 
 def description_of(metadata: Dict[str, str]) -> Dict[str, Any]:
-    """The description that was written; empty for files of others."""
+    """Return the description that mmtern wrote into a file's metadata; it is
+    empty for other files."""
     return json.loads(metadata.get(KEY, '{}'))
 
 
 def class_names(dataset_meta: Dict[str, Any],
                 count: Optional[int]) -> List[str]:
-    """Class names from a data set's meta.
+    """Return the class names from a data set's meta.
 
     Args:
-        count (int, optional): Classes of the detector's head.
+        dataset_meta (dict): With a list or tuple ``classes``.
+        count (int, optional): Number of classes of the detector's head.
 
     Raises:
         ValueError: If they are no names, or not as many.
@@ -48,7 +50,7 @@ def class_names(dataset_meta: Dict[str, Any],
 
 
 def input_rules(cfg: Config) -> Dict[str, Any]:
-    """How the config's test pipeline makes an image fit.
+    """Return how the config's test pipeline makes an image fit.
 
     Returns:
         dict: ``resize``: None, or a mode ('edges': long and short edge within
@@ -92,7 +94,7 @@ def input_rules(cfg: Config) -> Dict[str, Any]:
 
 
 def test_pipeline(cfg: Config) -> List[Dict[str, Any]]:
-    """Transforms of the config's test data set.
+    """Return the transforms of the config's test data set.
 
     Raises:
         ValueError: If there is none.

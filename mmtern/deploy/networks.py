@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 
 class DenseNetwork(nn.Module):
-    """Image to the outputs of a dense head, after the feature maps where
-    ``with_features``.
+    """Leads from an image to the outputs of a dense head, with the feature
+    maps before them where ``with_features``.
 
     Args:
         detector (nn.Module): One of mmdet, from :func:`mmtern.freeze`; it is
@@ -28,8 +28,9 @@ class DenseNetwork(nn.Module):
             self.head.__class__ = _GridTOODHead
 
     def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
-        """Normalized, padded ``image`` (N, C, H, W) to maps (N, C', H/s, W/s)
-        in the order of :meth:`output_names`."""
+        """Return maps (N, C', H/s, W/s), in the order of
+        :meth:`output_names`, of normalized, padded ``image`` (N, C, H,
+        W)."""
         features = self.detector.extract_feat(image)
         outputs = self.head(features)
         flat = [level for output in outputs for level in output]
@@ -37,8 +38,9 @@ class DenseNetwork(nn.Module):
 
     @torch.no_grad()
     def output_names(self, image: Tensor) -> List[str]:
-        """Names like ``feature_2`` and ``head0_level3``: the fourth level of
-        the head's first output (``cls_scores`` in mmdet's anchor heads).
+        """Return names like ``feature_2`` and ``head0_level3``, the fourth
+        level of the head's first output (``cls_scores`` in mmdet's anchor
+        heads).
 
         Raises:
             ValueError: If the head's outputs are not lists of one tensor a
@@ -66,8 +68,8 @@ class DenseNetwork(nn.Module):
 
 
 class RoINetwork(nn.Module):
-    """RoI features (R, C, 7, 7) to class scores (R, classes + 1) and box
-    deltas (R, 4 * classes).
+    """Leads from RoI features (R, C, 7, 7) to class scores (R, classes + 1)
+    and box deltas (R, 4 * classes).
 
     Args:
         detector (nn.Module): A two-stage detector of mmdet.
@@ -118,7 +120,7 @@ def check_supported(detector: nn.Module) -> None:
 
 @torch.no_grad()
 def image_channels(detector: Any) -> int:
-    """How many channels an image of this detector has.
+    """Return how many channels an image of this detector has.
 
     Args:
         detector (nn.Module): One of mmdet.
@@ -148,8 +150,8 @@ def image_channels(detector: Any) -> int:
 
 def group_levels(names: Sequence[str],
                  maps: Sequence[Tensor]) -> Tuple[tuple, tuple]:
-    """Inverse of :meth:`DenseNetwork.output_names`: feature maps, and the
-    head's outputs as it returned them."""
+    """Return feature maps, and the head's outputs as it returned them: the
+    inverse of :meth:`DenseNetwork.output_names`."""
     features = tuple(m for name, m in zip(names, maps)
                      if name.startswith('feature_'))
     outputs: List[List[Tensor]] = []

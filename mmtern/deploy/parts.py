@@ -20,8 +20,8 @@ class Part:
     Attributes:
         module: An ``nn.Module``, in eval.
         inputs, outputs: Names of the tensors that it takes and puts out.
-        network: Whether it holds the detector's weights.
-        prefix: Of its layers' names in the detector.
+        network: Whether it holds weights of the detector.
+        prefix: What comes before its layers' names in the detector.
     """
     module: Any
     inputs: Sequence[str]
@@ -47,7 +47,8 @@ class _Preprocess(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """A decoder that takes all maps as arguments of their own."""
+    """A decoder that takes each map as an argument of its own, as a tracer
+    wants it."""
 
     def __init__(self, module: nn.Module, names: Sequence[str],
                  with_features: bool) -> None:
@@ -63,9 +64,9 @@ class _Decoder(nn.Module):
 
 
 def network_parts(detector: nn.Module, example: Tensor) -> List[Part]:
-    """The network alone: normalized ``image`` (N, C, H, W) to the head's
-    outputs, and of a two-stage detector, as a graph of its own, features of
-    regions to their scores and deltas."""
+    """Return the network alone: from normalized ``image`` (N, C, H, W) to the
+    head's outputs and, in a second part of a two-stage detector, from features
+    of regions to their scores and deltas."""
     dense = DenseNetwork(detector)
     parts = [Part(dense, ['image'], dense.output_names(example), network=True)]
     if dense.with_features:
@@ -80,7 +81,8 @@ def network_parts(detector: nn.Module, example: Tensor) -> List[Part]:
 
 
 def box_parts(detector: Any, example: Tensor) -> List[Part]:
-    """From the bytes of an ``image`` to ``boxes``, ``scores`` and ``labels``.
+    """Return the parts that lead from the pixels of an ``image`` to
+    ``boxes``, ``scores`` and ``labels``.
 
     Args:
         detector (nn.Module): One of mmdet, from :func:`mmtern.freeze`.

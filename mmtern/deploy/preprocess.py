@@ -8,16 +8,17 @@ from torch import Tensor, nn
 
 
 class Preprocess(nn.Module):
-    """``DetDataPreprocessor`` of a batch of one size: channel order,
-    normalization, padding.
+    """What mmdet's ``DetDataPreprocessor`` does to a batch of images of one
+    size: channel order, normalization, padding.
 
     Args:
         preprocessor (nn.Module): The detector's ``data_preprocessor``, of
             a type of mmdet or mmengine.
-        channels (int): Of an image.
+        channels (int): How many an image has.
 
     Raises:
-        ValueError: If it is of another type, which may do anything.
+        ValueError: If the preprocessor is of another type, which may do
+            anything.
     """
     mean: Tensor
     std: Tensor
@@ -39,8 +40,8 @@ class Preprocess(nn.Module):
             self.register_buffer('std', preprocessor.std.clone())
 
     def forward(self, image: Tensor) -> Tensor:
-        """``image`` (N, C, H, W) in RGB, 0 to 255, to normalized pixels (N,
-        C, H', W') with sides that the divisor divides."""
+        """Return normalized pixels (N, C, H', W'), with sides that the
+        divisor divides, of ``image`` (N, C, H, W) in RGB, 0 to 255."""
         image = image.float()
         if self.swap:
             image = image[:, [2, 1, 0]]
@@ -52,8 +53,8 @@ class Preprocess(nn.Module):
         return image
 
     def gray(self) -> Tuple[int, ...]:
-        """The byte of each channel, in the graph's order, nearest to what
-        padding becomes."""
+        """Return the byte of each channel, in the graph's order, that becomes
+        what padding is, as nearly as a byte can."""
         if not self.normalize:
             return (round(self.pad_value), )
         value = self.pad_value * self.std + self.mean

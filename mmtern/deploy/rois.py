@@ -45,7 +45,7 @@ class _Align(torch.autograd.Function):
 
 
 class RoIFeatures(nn.Module):
-    """Proposals to the features that the box head takes.
+    """Leads from the RPN's maps to the features that the box head takes.
 
     Args:
         proposals (nn.Module): From :func:`boxes_of` the RPN.
@@ -69,7 +69,7 @@ class RoIFeatures(nn.Module):
 
     def forward(self, image: Tensor, features: Sequence[Tensor],
                 outputs: Sequence[Sequence[Tensor]]) -> Tuple[Tensor, ...]:
-        """Regions of all images, sorted by the level that they are on.
+        """Align the regions of all images on the level that each is on.
 
         Returns:
             tuple: Features (R, C, 7, 7), regions (N, M, 4) and their levels in
@@ -94,7 +94,7 @@ class RoIFeatures(nn.Module):
 
 
 class RegionBoxes(nn.Module):
-    """``BBoxHead.predict_by_feat``.
+    """What mmdet's ``BBoxHead.predict_by_feat`` computes.
 
     Args:
         roi_head (nn.Module): mmdet's ``StandardRoIHead``.
@@ -125,7 +125,8 @@ class RegionBoxes(nn.Module):
 
     def forward(self, image: Tensor, regions: Tensor, origins: Tensor,
                 places: Tensor, logits: Tensor, deltas: Tensor) -> Detections:
-        """Detections of regions (N, M, 4), of the head's outputs (R, ...)."""
+        """Return detections from regions (N, M, 4) and the head's outputs
+        (R, ...)."""
         images, classes = regions.shape[0], self.head.num_classes
         count = regions.shape[1]
         scores = logits[places].softmax(-1)[:, :classes]

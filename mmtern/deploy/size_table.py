@@ -13,9 +13,9 @@ class GraphSize(NamedTuple):
 
     Attributes:
         path: Its file.
-        before: Bytes with float weights.
-        after: Bytes as written.
-        integers: Its integer weights.
+        before: Size of the file with float weights, in bytes.
+        after: Size of the file as written, in bytes.
+        integers: Sizes of its integer weights.
     """
     path: str
     before: int
@@ -25,13 +25,13 @@ class GraphSize(NamedTuple):
 
 @dataclass(frozen=True)
 class OnnxSizeTable:
-    """Sizes of all graphs of an export."""
+    """Sizes of all graphs of an export, and notes about it."""
     graphs: List[GraphSize]
     notes: List[str]
 
     def table(self) -> Table:
-        """One row a graph: its integer layers, then the file with float and
-        with integer weights, in bytes."""
+        """Return a table with a row for each graph: its integer layers, then
+        the file with float and with integer weights, in bytes."""
         table = Table()
         for head in ('file', 'layers', 'weights', 'bytes', 'bits/weight',
                      'float file', 'file', 'ratio'):
@@ -46,5 +46,5 @@ class OnnxSizeTable:
         return table
 
     def remarks(self) -> List[str]:
-        """Notes."""
+        """Return what there is to say of the export beside its sizes."""
         return list(self.notes)

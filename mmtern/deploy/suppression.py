@@ -91,13 +91,14 @@ class _Suppress(torch.autograd.Function):
 
 
 def largest(x: Tensor, count: int) -> Tuple[Tensor, Tensor]:
-    """Values and places of the ``count`` largest of each row (N, L), by
-    falling value; all, where there are fewer."""
+    """Return values and places of the ``count`` largest of each row (N, L),
+    by falling value; of all, where there are fewer."""
     return _TopK.apply(x, count)
 
 
 def take(x: Tensor, places: Tensor) -> Tensor:
-    """``x[n, places[n, m]]``, shape (N, M, ...), of x (N, L, ...)."""
+    """Return ``x[n, places[n, m]]``, shape (N, M, ...), of x (N, L,
+    ...)."""
     if x.dim() == 2:
         return x.gather(1, places)
     return x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
@@ -105,7 +106,7 @@ def take(x: Tensor, places: Tensor) -> Tensor:
 
 def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_cfg: dict,
              count: int) -> Tuple[Tensor, Tensor, Tensor]:
-    """What mmcv's ``batched_nms`` leaves, for several images.
+    """Return what mmcv's ``batched_nms`` leaves, for several images.
 
     Boxes of different labels do not suppress each other: as there they are
     moved apart, by the very same distances, so that rounding decides alike.
@@ -115,7 +116,7 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_cfg: dict,
         scores (Tensor): (N, L); ``NO_CANDIDATE`` takes a box out.
         labels (Tensor): Class or level, int64, (N, L).
         nms_cfg (dict): As mmcv's; see :func:`check_suppression`.
-        count (int): The most boxes of an image.
+        count (int): How many boxes of an image are left at most.
 
     Returns:
         tuple: Boxes (N, M, 4), scores (N, M) and labels (N, M) by falling

@@ -30,9 +30,11 @@ def trace(module: nn.Module, inputs: Dict[str,
     RetinaNet, norms folded in, and equal outputs.
 
     Args:
-        inputs (dict): The arguments of ``module``, in their order.
+        module (nn.Module): Takes and returns tensors.
+        inputs (dict): The arguments of ``module`` by name, in their order.
+        output_names (Sequence[str]): Names of what it returns.
         axes (dict): For each input and output its axes of any size.
-        opset (int): Of the model returned.
+        opset (int): Opset of the model that is returned.
 
     Raises:
         ValueError: If the exporter cannot put the module into a graph.
@@ -70,7 +72,7 @@ def trace(module: nn.Module, inputs: Dict[str,
 
 def run(model: 'onnx.ModelProto',
         inputs: Dict[str, np.ndarray]) -> List[np.ndarray]:
-    """Outputs of a model in onnxruntime.
+    """Return the outputs of a model in onnxruntime.
 
     Raises:
         ValueError: If onnxruntime cannot load or run it.
@@ -83,8 +85,11 @@ class Session:
 
     Args:
         model (str or bytes): A file's path, or a serialized model.
-        threads (int, optional): Of one call. Defaults to None: as many as
-            torch has been given.
+        threads (int, optional): How many a call takes. Defaults to None: as
+            many as torch has been given.
+
+    Attributes:
+        inputs, outputs: Names of the graph's tensors.
 
     Raises:
         ValueError: If onnxruntime cannot read it.
@@ -112,7 +117,7 @@ class Session:
         return self.session.get_modelmeta().custom_metadata_map
 
     def run(self, inputs: Dict[str, np.ndarray]) -> List[np.ndarray]:
-        """All outputs, in the graph's order.
+        """Return all outputs, in the graph's order.
 
         Raises:
             ValueError: If onnxruntime fails.

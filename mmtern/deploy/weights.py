@@ -38,7 +38,7 @@ def use_integers(model: 'onnx.ModelProto', kind: str) -> Sizes:
         kind (str): 'int2', 'packed', 'int4' or 'int8'.
 
     Returns:
-        Sizes: The weights that were rewritten.
+        Sizes: Those of the weights that were rewritten.
     """
     from onnx import TensorProto, helper, numpy_helper
     graph = model.graph
@@ -69,7 +69,8 @@ def use_integers(model: 'onnx.ModelProto', kind: str) -> Sizes:
 
 
 def rows_are_outputs(node: 'onnx.NodeProto') -> bool:
-    """Whether the second input holds one output channel a row."""
+    """Return whether the second input of a node is a weight with one output
+    channel a row."""
     if node.op_type == 'Gemm':
         return any(a.name == 'transB' and a.i == 1 for a in node.attribute)
     return node.op_type == 'Conv'
@@ -77,8 +78,8 @@ def rows_are_outputs(node: 'onnx.NodeProto') -> bool:
 
 def ternary_rows(
         weight: np.ndarray) -> Optional[Tuple[np.ndarray, np.ndarray]]:
-    """Codes (C_out, ...), int8, and scales (C_out, ), float32, such that
-    their product is exactly ``weight``; None if there are none."""
+    """Return codes (C_out, ...), int8, and scales (C_out, ), float32, whose
+    product is exactly ``weight``, or None where there are none."""
     if weight.dtype != np.float32 or weight.ndim < 2:
         return None
     if weight.size < _MIN_SIZE:
@@ -98,12 +99,14 @@ def ternary_rows(
 
 
 class Codes(NamedTuple):
-    """Stored codes of a weight.
+    """The codes of a weight in a graph.
 
     Attributes:
-        name: Of the tensor that holds them, of a type that ``Cast`` takes.
-        nodes: What makes it of what is stored.
-        bytes: Of what is stored.
+        name: Name of the tensor that holds them, of a type that ``Cast``
+            takes.
+        nodes: Nodes that compute this tensor from the stored one; empty
+            where it is the stored one.
+        bytes: Size of the stored one.
     """
     name: str
     nodes: List[Any]
@@ -112,7 +115,7 @@ class Codes(NamedTuple):
 
 def code_nodes(graph: 'onnx.GraphProto', name: str, codes: np.ndarray,
                kind: str) -> Codes:
-    """Store codes in {-1, 0, +1} as the type ``kind``."""
+    """Add codes in {-1, 0, +1} to a graph, stored as the type ``kind``."""
     from onnx import TensorProto
     if kind == 'packed':
         return _packed(graph, name, codes)
@@ -136,7 +139,7 @@ def code_nodes(graph: 'onnx.GraphProto', name: str, codes: np.ndarray,
 
 
 def _packed(graph: 'onnx.GraphProto', name: str, codes: np.ndarray) -> Codes:
-    """Four codes a byte, and the nodes that take them apart."""
+    """Store four codes a byte, with nodes that take them apart."""
     from onnx import TensorProto, helper, numpy_helper
     data = pack_codes(torch.from_numpy(codes)).numpy()
     shared = dict(
@@ -176,7 +179,8 @@ def _packed(graph: 'onnx.GraphProto', name: str, codes: np.ndarray) -> Codes:
 
 def stored(name: str, codes: np.ndarray, size: int,
            scale: np.ndarray) -> StoredTensor:
-    """What a weight takes in the file, codes of ``size`` bytes."""
+    """Return the entry of the table of sizes for a weight whose codes take
+    ``size`` bytes in the file."""
     return StoredTensor.ternary(name, torch.from_numpy(codes),
                                 codes.size * scale.itemsize, size,
                                 scale.nbytes)

@@ -72,6 +72,10 @@ class TernaryWeight(_Mixin):
     The latent weight keeps its name, shape and place in the state dict, so
     checkpoints pass between a float model and its ternary twin.
 
+    Args:
+        *args, **kwargs: Those of the float layer.
+        ternary (dict, optional): :class:`TernarySettings` as a dict.
+
     Attributes:
         latent_name (str): Name of the parameter that is the latent weight.
         plain_type (type): Type whose own ``forward`` computes the same from a
@@ -94,6 +98,13 @@ class TernaryWeight(_Mixin):
     weight: Tensor
     weight_scale: Optional[nn.Parameter]
     training: bool
+
+    def __init__(self,
+                 *args,
+                 ternary: Optional[Dict[str, Any]] = None,
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_ternary(TernarySettings(**(ternary or {})))
 
     def init_ternary(self,
                      settings: TernarySettings,
@@ -164,7 +175,8 @@ class TernaryWeight(_Mixin):
         self.weight_scale.copy_(scale.T.expand_as(self.weight_scale))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == self.latent_name and isinstance(value, nn.Parameter):
+        if (name == self.latent_name and isinstance(value, nn.Parameter)
+                and getattr(self, 'weight_scale', None) is not None):
             self._fold_into_scales(value)
         super().__setattr__(name, value)
 
@@ -181,18 +193,15 @@ class TernaryWeight(_Mixin):
         Args:
             weight (Tensor): About to take the place of the latent weight.
         """
-        old, scale = (
-            self._parameters.get(x)
-            for x in (self.latent_name, 'weight_scale'))
-        if (scale is None or old is None or old.shape != weight.shape
-                or old.is_meta or weight.is_meta):
+        old, scale = self.latent, self.weight_scale
+        if old.shape != weight.shape or old.is_meta or weight.is_meta:
             return
         before, after = (
-            filters_of(x, self.transposed_groups).flatten(1).double()
-            for x in (old, weight.to(old)))
+            self.filters(x).flatten(1).double() for x in (old, weight.to(old)))
         tiny = torch.finfo(torch.float64).tiny
         factor = (before * after).sum(1) / before.square().sum(1).clamp(tiny)
         if torch.allclose(before.T * factor, after.T, rtol=1e-3, atol=1e-12):
+            assert scale is not None  # as __setattr__ asks
             factor = factor.to(scale)
             # A negative factor turns positive weights into negative ones.
             turned = torch.where(factor < 0, scale.flip(0), scale)
@@ -242,13 +251,6 @@ class TernConv2d(TernaryWeight, nn.Conv2d):
         3
     """
 
-    def __init__(self,
-                 *args,
-                 ternary: Optional[Dict[str, Any]] = None,
-                 **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_ternary(TernarySettings(**(ternary or {})))
-
     def forward(self, x: Tensor) -> Tensor:
         weight = self.quantized_weight()
         if not isinstance(weight, QuantizedWeight):
@@ -275,13 +277,6 @@ class TernLinear(TernaryWeight, nn.Linear):
     Shape as ``nn.Linear``; ``weight`` is (C_out, C_in), its scale one value
     per output feature.
     """
-
-    def __init__(self,
-                 *args,
-                 ternary: Optional[Dict[str, Any]] = None,
-                 **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_ternary(TernarySettings(**(ternary or {})))
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.quantized_weight()

@@ -319,9 +319,11 @@ class Quantizer:
     def _rescale(self, weight: Tensor, entry: _Entry, beta: float,
                  soft: bool) -> Callable[[Tensor], Tensor]:
         """Return the function from the gradient at the quantized weight to
-        that at the latent one: times ``g`` of
-        :func:`~mmtern.ops.rescale_factor` in the ternary phase, unchanged
-        before it, times the Sigmoid's slope for a soft forward.
+        that at the latent one. In the ternary phase it multiplies by ``g`` of
+        :func:`~mmtern.ops.rescale_factor`, ``floor + (1 - floor) 4 s (1 - s)``
+        with ``s = sigmoid(T (|w| / threshold - 1))``, over its mean in the
+        filter; before that phase it changes nothing; for a soft forward it
+        multiplies by the Sigmoid's slope.
 
         When it is called, the weight is about to change by whoever asked for
         the gradient, with an optimizer or by hand: the entry is dropped.

@@ -5,8 +5,9 @@ from typing import Any, Dict, Optional
 import torch
 from torch import Tensor
 
-# Device types that the kernels run on. There a layer in training computes
-# with a float copy of its ternary weight; elsewhere from int8 codes.
+# Device types that the kernels run on; to be set to () to go without them.
+# There a layer in training computes with a float copy of its ternary weight;
+# elsewhere from int8 codes.
 DEVICES = ('cuda', )
 
 # The kernels of each of these types once they were tried: a module, or None.

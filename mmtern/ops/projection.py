@@ -324,6 +324,7 @@ def row_blocks(rows: Tensor) -> Iterator[slice]:
 
     Yields:
         slice: Of consecutive filters; together they cover each filter once.
+        Without any filter there is one slice, which is empty.
     """
     count = rows.shape[0]
     if rows.device.type != 'cpu':
@@ -331,5 +332,5 @@ def row_blocks(rows: Tensor) -> Iterator[slice]:
         return
     size = max(1, rows.numel() // max(count, 1))
     step = max(1, BLOCK * torch.get_num_threads() // size)
-    for start in range(0, count, step):
+    for start in range(0, max(count, 1), step):
         yield slice(start, start + step)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.hub import get_config
 
 from mmtern import freeze
 from mmtern.deploy import OnnxDetector, save_onnx
+from mmtern.deploy.export import PIXELS
 from tests.small_detectors import build as build_small
 from tests.small_detectors import small_fcos, ternary_twin
 from .test_export import META, PIPELINE, assert_same, batch, build
@@ -85,6 +87,69 @@ def test_several_images_at_once(tmp_path, name):
         assert np.allclose(scores[index][real], alone[1][0], atol=1e-5)
         assert np.array_equal(labels[index][real], alone[2][0])
         assert not scores[index][~real].any()
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'faster_rcnn'])
+def test_float_images(tmp_path, name):
+    """Whole numbers give the boxes that bytes give; others are not
+    rounded."""
+    model, cfg = build(name)
+    spread(model)
+    paths = {kind: str(tmp_path / f'{kind}.onnx') for kind in PIXELS}
+    for kind, path in paths.items():
+        save_onnx(model, cfg, path, META, pixels=kind)
+    runner = OnnxDetector(paths['float32'], cfg.model)
+    assert_same(model, runner, batch((96, 128)))
+    image = images(1)[0][None].numpy()
+    found = [
+        session(path).run(None, dict(image=image.astype(kind)))
+        for kind, path in paths.items()
+    ]
+    for one, other in zip(*found):
+        assert np.array_equal(one, other)
+    between = session(paths['float32']).run(
+        None, dict(image=image.astype('float32') + 0.25))
+    assert not np.array_equal(between[1], found[0][1])
+
+
+def test_eight_bits_of_float_images(tmp_path):
+    model, cfg = build('retinanet')
+    spread(model)
+    found = []
+    for kind in PIXELS:
+        path = str(tmp_path / f'{kind}.onnx')
+        save_onnx(
+            model,
+            cfg,
+            path,
+            META,
+            activations='int8',
+            images=images(4),
+            pixels=kind)
+        image = images(1)[0][None].numpy().astype(kind)
+        found.append(session(path).run(None, dict(image=image)))
+    for one, other in zip(*found):
+        assert np.array_equal(one, other)
+
+
+def test_a_neck_that_doubles_maps_limits_the_sides(tmp_path):
+    """Without padding of its own a YOLOX takes no odd sides, in mmdet
+    either."""
+    cfg = get_config('mmdet::yolox/yolox_nano_8xb8-300e_coco.py')
+    cfg.model.update(type='TernDetector', wrapped='YOLOX')
+    cfg.model.backbone.widen_factor = 0.125
+    cfg.model.neck.update(
+        in_channels=[32, 64, 128], out_channels=16, num_csp_blocks=1)
+    cfg.model.bbox_head.update(num_classes=3, in_channels=16, feat_channels=16)
+    cfg.test_dataloader.dataset.pipeline = PIPELINE
+    remarks = []
+    for divisor in (32, 1):
+        cfg.model.data_preprocessor.pad_size_divisor = divisor
+        model = build_small(cfg.model).eval()
+        table = save_onnx(model, cfg, str(tmp_path / f'{divisor}.onnx'), META)
+        remarks.append(' '.join(table.remarks()))
+    assert 'the graph takes' not in remarks[0]
+    assert 'sides that are multiples of 32 only' in remarks[1]
 
 
 @pytest.mark.parametrize('channels', [1, 4])
@@ -225,6 +290,10 @@ def test_what_is_not_known_is_refused(tmp_path):
         save_onnx(model, cfg, path, META, activations='int8')
     with pytest.raises(ValueError, match='need integer weights'):
         save_onnx(model, cfg, path, META, weights='float', activations='int8')
+    with pytest.raises(ValueError, match='pixels must be one of'):
+        save_onnx(model, cfg, path, META, pixels='float16')
+    with pytest.raises(ValueError, match='takes normalized images'):
+        save_onnx(model, cfg, path, META, pixels='float32', raw=True)
     model.bbox_head.test_cfg.nms = dict(type='soft_nms', iou_threshold=0.5)
     with pytest.raises(ValueError, match='soft_nms.*--raw'):
         save_onnx(model, cfg, path, META)

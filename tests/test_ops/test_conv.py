@@ -4,10 +4,12 @@ import gc
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call
 
 from mmtern import TernConv2d, TernLinear
+from mmtern.ops.conv import PART
 
 LAYERS = {
     'conv': (lambda **k: TernConv2d(8, 6, 3, padding=1, **k), (2, 8, 9, 7)),
@@ -30,10 +32,9 @@ LAYERS = {
 
 def literal(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The layer as PyTorch writes it, over the float ternary weight."""
-    weight = layer.ternary_weight
-    if isinstance(layer, nn.Conv2d):
-        return layer._conv_forward(x, weight, layer.bias)
-    return F.linear(x, weight, layer.bias)
+    plain = copy.copy(layer)
+    plain.__class__ = layer.plain_type
+    return functional_call(plain, dict(weight=layer.ternary_weight), x)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
@@ -78,37 +79,44 @@ def test_autocast_computes_as_pytorch(name):
 
 @pytest.mark.parametrize(
     'layer, x', [
-        (TernConv2d(64, 64, 3), torch.randn(1, 64, 3, 3)),
-        (TernLinear(128, 128), torch.randn(1, 128)),
+        (TernConv2d(61, 67, 3), torch.randn(1, 61, 3, 3)),
+        (TernLinear(127, 131), torch.randn(1, 127)),
     ],
     ids=['conv', 'linear'])
 def test_no_float_copy_waits_for_backward(layer, x):
+    saved = []
 
-    def copies():
-        size = layer.weight.untyped_storage().nbytes()
-        return {
-            t.data_ptr()
-            for t in gc.get_objects()
-            if type(t) in (torch.Tensor,
-                           nn.Parameter) and t.shape == layer.weight.shape
-            and t.is_floating_point() and t.untyped_storage().nbytes() >= size
-        }
+    def save(tensor):
+        saved.append(tensor)
+        return tensor
 
-    before = copies()  # of this layer and of what other tests left
-    output = layer(x.requires_grad_())
-    assert copies() <= before and layer.weight.data_ptr() in before
+    with saved_tensors_hooks(save, lambda tensor: tensor):
+        output = layer(x.requires_grad_())
+    assert saved  # the input and the codes, for one
+    assert not any(t.is_floating_point() and t.shape == layer.weight.shape
+                   for t in saved)
     output.sum().backward()
     assert layer.weight.grad is not None
+    # Nor does the layer keep one: what has the weight's shape in floats is
+    # the latent weight under other names, its gradient apart.
+    output = layer(x)
+    with torch.no_grad():
+        layer.weight.fill_(7)
+    layer.weight.grad = None
+    assert not [
+        t for t in gc.get_objects()
+        if type(t) in (torch.Tensor, nn.Parameter) and t.shape ==
+        layer.weight.shape and t.is_floating_point() and not (t == 7).all()
+    ]
 
 
 @pytest.mark.parametrize('bias', [True, False])
-def test_large_linear_computes_in_parts(monkeypatch, bias):
+def test_large_linear_computes_in_parts(bias):
     torch.manual_seed(0)
-    layer = TernLinear(8, 7, bias=bias)
+    layer = TernLinear(2048, PART // 2048 + 3, bias=bias)
     twin = copy.deepcopy(layer)
-    inputs = [torch.randn(2, 5, 8).requires_grad_() for _ in '12']
+    inputs = [torch.randn(2, 5, 2048).requires_grad_() for _ in '12']
     inputs[1].data.copy_(inputs[0].data)
-    monkeypatch.setattr('mmtern.ops.conv.PART', 16)
     outputs = layer(inputs[0]), literal(twin, inputs[1])
     torch.testing.assert_close(*outputs)
     for output in outputs:

@@ -1,25 +1,24 @@
 """The Triton kernels against PyTorch's own operations. Without a GPU, Triton
 interprets them (see conftest.py)."""
+import subprocess
+import sys
+from functools import partial
+
 import pytest
 import torch
 
-from mmtern.ops import (cosine_distance, fused, max_threshold, mean_threshold,
+from mmtern.ops import (cosine_distance, max_threshold, mean_threshold,
                         project, rescale_gradient)
+from ..test_layers.accelerator import DEVICE, go, own_way  # noqa: F401
 
-DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytest.importorskip('triton')
 
 
 @pytest.fixture
-def with_kernels(monkeypatch):
+def with_kernels():
     """A function that turns the kernels on."""
-    monkeypatch.setattr(fused, 'DEVICES', ())
-
-    def turn_on():
-        monkeypatch.setattr(fused, 'DEVICES', (DEVICE, ))
-        assert fused.kernels_for(torch.ones(1, 1, device=DEVICE)) is not None
-
-    return turn_on
+    go(())
+    return partial(go, (DEVICE, ))
 
 
 def rows(*shape):
@@ -103,27 +102,40 @@ def test_a_nan_spoils_its_own_filter_alone(with_kernels):
     assert scale.isnan().flatten().tolist() == [False, False, True, False]
 
 
-def test_what_the_kernels_do_not_take(with_kernels):
+@pytest.mark.parametrize(
+    'weight', [
+        rows(4, 64).double(),
+        rows(4, 64)[:, :7],
+        rows(4, 64)[:0],
+    ],
+    ids=['double', 'strided', 'empty'])
+def test_what_the_kernels_do_not_take_goes_without(with_kernels, weight):
+    expected = project(weight, mean_threshold)
     with_kernels()
-    weight = rows(4, 64)
-    assert fused.kernels_for(weight.double()) is None
-    assert fused.kernels_for(weight[:, :7]) is None
-    assert fused.kernels_for(weight, weight[:, :7]) is None
-    assert fused.kernels_for(weight[:0]) is None
+    for one, other in zip(project(weight, mean_threshold), expected):
+        assert torch.equal(one, other)
 
 
-def test_a_triton_that_fails_is_done_without(with_kernels, monkeypatch):
-    with_kernels()
-    from mmtern.ops import kernels
+WITHOUT = """
+import sys, warnings
+sys.modules['triton'] = None
+import torch
+from mmtern.ops import fused, mean_threshold, project
+fused.DEVICES = (sys.argv[1], )
+weight = torch.ones(4, 64, device=sys.argv[1])
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter('always')
+    for _ in range(2):
+        projection = project(weight, mean_threshold)
+assert projection.count.flatten().tolist() == [64] * 4
+(warning, ) = said
+print(warning.message)
+"""
 
-    def fail(*_):
-        raise RuntimeError('no compiler')
 
-    monkeypatch.setattr(kernels, 'project_rows', fail)
-    fused.KERNELS.clear()
-    try:
-        with pytest.warns(UserWarning, match='no compiler'):
-            projection = project(rows(4, 64), mean_threshold)
-        assert projection.count.shape == (4, 1)
-    finally:
-        fused.KERNELS.clear()
+def test_a_triton_that_fails_is_done_without():
+    done = subprocess.run([sys.executable, '-c', WITHOUT, DEVICE],
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'goes without its Triton kernels' in done.stdout

@@ -216,7 +216,7 @@ def test_a_seed_counts_once_and_zeros_stand_apart(tmp_path):
     # Over TWN by 6 and 5 in seed 0, by 6.5 in seed 1; on val by 1 and by 2.
     assert '| mmtern, lr 0.001 | 2 | 48.0 ± 2.1 |' in natural
     assert '| +0.0 | +6.0 ± 0.5 | +1.5 ± 0.5 |' in natural
-    assert natural.count('| float32, bfloat16 |') == 3
+    assert natural.count('| fp32, bf16 |') == 3
     assert sparse.startswith('RetinaNet, 1 float + 1 epochs (smoke), at least')
     # Seed 2's float was run in the other precision only.
     assert '| TWN, lr 0.001 | 2 | 39.5 ± 0.7 |' in sparse

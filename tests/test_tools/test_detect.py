@@ -12,6 +12,7 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image
 
 from mmtern.deploy import save_onnx
+from mmtern.deploy.export import PIXELS
 from tests.test_deploy.test_boxes import spread
 from tests.test_deploy.test_export import META, build
 
@@ -27,11 +28,11 @@ def detect(*arguments):
                           text=True)
 
 
-@pytest.fixture(scope='module')
-def model_file(tmp_path_factory):
+@pytest.fixture(scope='module', params=PIXELS)
+def model_file(tmp_path_factory, request):
     path = tmp_path_factory.mktemp('onnx') / 'a.onnx'
     model, cfg = build('retinanet')
-    save_onnx(spread(model), cfg, str(path), META)
+    save_onnx(spread(model), cfg, str(path), META, pixels=request.param)
     return path
 
 

@@ -74,7 +74,10 @@ def test_table_tells_our_failures_from_mmdets_and_survives_crashes(tmp_path):
     assert '## Below 95 %' in table
     kept = good['left']['prediction']['weights'] / good['parameters']
     assert f'{kept:.1%} predictions (`bbox_head.retina_reg`)' in table
-    order = [table.index(f'{x}.py') for x in ('good', 'ours', 'wrong')]
+    order = [
+        table.index(x)
+        for x in (f': good | {good["layers"]} |', 'ours.py', 'wrong.py')
+    ]
     assert order == sorted(order)
     # Layers are counted anew without a run.
     good.update(layers=1, share=0.5, share_all=0.5)

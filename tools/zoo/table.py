@@ -1,4 +1,5 @@
 """The sweep's records as Markdown."""
+import re
 from typing import Any, Dict, List
 
 # What a config should reach, and how much of its weights is worth a word.
@@ -38,23 +39,26 @@ def markdown(records: List[Dict[str, Any]], versions: str) -> str:
         'of model where the float model of the first does not run); in '
         f'{len(folders - run_folders)} of them no float model runs there.', '',
         f'`python tools/zoo_sweep.py` wrote this table with {versions}.', '',
-        'Share of weights ternary: of all parameters, those of norms and '
-        'biases among them; by default, and with stem, predictions and '
-        'depthwise convs. By default at least 95 % of the weights are '
-        f'ternary in {_reach(ok, "share")} of the configs, with them in '
+        'A row is named by its folder in mmdet, and the kind of model where '
+        'that is another; ZOO.json beside this page has the names of the '
+        'configs and of the layers. Ternary: the share of all parameters, '
+        'those of norms and biases among them, by default; all: with stem, '
+        'predictions and depthwise convs, too. By default at least 95 % of '
+        f'the weights are ternary in {_reach(ok, "share")} of the configs, '
+        'with them in '
         f'{_reach(ok, "share_all")}; [what keeps the others '
         'below](#below-95-) is told for each. Idle: ternary layers that '
-        'prediction does not use (auxiliary heads, teachers).', '',
+        'prediction does not use (auxiliary heads, teachers). Float: layers '
+        'left in full precision by default.', '',
         'In each row what the ternary detector puts out, predictions and, '
         'where its kind computes them in eval, losses, equals bit by bit what '
         'plain layers of mmdet and torch put out that hold the ternary '
         'weights as their parameters.', '',
-        '| Config | Ternary layers | Share of weights ternary | With stem, '
-        'predictions, depthwise | Idle | Left in full precision |',
+        '| Model | Layers | Ternary | All | Idle | Float |',
         '|---|---|---|---|---|---|'
     ]
     for record in ok:
-        lines.append(f'| {record["config"]} | {record["layers"]} | '
+        lines.append(f'| {_name(record)} | {record["layers"]} | '
                      f'{record["share"]:.1%} | {record["share_all"]:.1%} | '
                      f'{record["idle"]} | '
                      f'{_left(record)} |')
@@ -74,9 +78,8 @@ def _exceptions(records: List[Dict[str, Any]]) -> List[str]:
         'convs. Embeddings are looked up and multiply nothing. '
         '`SAConv2d.weight_diff` is added to filters that are ternary. Norms '
         'and biases hold the rest.', '',
-        '| Config | By default | With stem, predictions, depthwise | What '
-        'else holds weights by default, and the largest of it |',
-        '|---|---|---|---|'
+        '| Model | Ternary | All | What else holds weights by default, and '
+        'the largest of it |', '|---|---|---|---|'
     ]
     for record in records:
         if record['share'] >= REACH:
@@ -87,7 +90,7 @@ def _exceptions(records: List[Dict[str, Any]]) -> List[str]:
             if share >= MENTIONED:
                 words.append(f'{share:.1%} {WORDS.get(reason, reason)} '
                              f'(`{layers["largest"]}`)')
-        lines.append(f'| {record["config"]} | {record["share"]:.1%} | '
+        lines.append(f'| {_name(record)} | {record["share"]:.1%} | '
                      f'{record["share_all"]:.1%} | {", ".join(words)} |')
     return lines
 
@@ -95,6 +98,15 @@ def _exceptions(records: List[Dict[str, Any]]) -> List[str]:
 def _reach(records: List[Dict[str, Any]], share: str) -> str:
     count = sum(record[share] >= REACH for record in records)
     return f'{count} of {len(records)} ({count / max(len(records), 1):.1%})'
+
+
+def _name(record: Dict[str, Any]) -> str:
+    """Folder, and the kind of model where it is another: a config's whole
+    name makes the table wider than a page."""
+    folder, file = record['config'].split('/')[-2:]
+    kind = re.split(r'_[a-z]+\d|\.py$', file)[0]
+    same = kind.replace('-', '_') == folder.replace('-', '_')
+    return folder if same else f'{folder}: {kind}'
 
 
 def _left(record: Dict[str, Any]) -> str:
@@ -106,8 +118,11 @@ def _failures(title: str, records: List[Dict[str, Any]]) -> List[str]:
     lines = ['', f'## {title}', '']
     if not records:
         return lines + ['None.']
-    lines += ['| Config | Reason |', '|---|---|']
+    reasons: Dict[str, List[str]] = {}
     for record in records:
-        reason = record.get('reason', 'no reason given').replace('|', '\\|')
-        lines.append(f'| {record["config"]} | {reason} |')
-    return lines
+        reason = record.get('reason', 'no reason given')
+        reasons.setdefault(reason, []).append(record['config'])
+    return lines + [
+        f'- {", ".join(configs)}: {reason}'
+        for reason, configs in reasons.items()
+    ]

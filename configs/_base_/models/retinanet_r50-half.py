@@ -1,17 +1,3 @@
-# RetinaNet with the neck and the head of retinanet_r18-lite.py on a ResNet-50
-# of half width as Yahoo's open_nsfw classifier has it (images BGR).
-_base_ = './retinanet_r18-lite.py'
-model = dict(
-    data_preprocessor=dict(
-        mean=[104, 117, 123], std=[1, 1, 1], bgr_to_rgb=False),
-    backbone=dict(
-        depth=50,
-        base_channels=32,
-        stem_channels=64,
-        style='caffe',
-        init_cfg=dict(
-            _delete_=True,
-            type='Pretrained',
-            checkpoint='data/weights/resnet50_half.pth')),
-    neck=dict(in_channels=[128, 256, 512, 1024]),
-    bbox_head=dict(num_classes=20))
+# RetinaNet with the neck and the head of retinanet_r18-lite.py.
+_base_ = ['./retinanet_r18-lite.py', './r50-half.py']
+model = dict(**_base_.r50_half, bbox_head=dict(num_classes=20))
