@@ -234,7 +234,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     minutes = (time.time() - started) / 60
     image = sorted(glob('data/shapes/test/*'))[0]
     console.print(
-        f'{minutes:.0f} minutes. Next:\n'
+        f'{minutes:.0f} minutes. Next, after "source .venv/bin/activate":\n'
         f'  python tools/detect.py {made[1]} {image}\n'
         f'  python tools/sensitivity.py {start.config} {start.checkpoint}\n'
         '  python -m mmtern inspect mmdet::retinanet/'

@@ -57,6 +57,8 @@ class WorkDir:
         val (list[dict]): Results of validation; ``step`` is the epoch, or
             the iteration where the loop counts those.
         folder (str, optional): Of the latest start.
+        config_file (str, optional): The config beside the checkpoints.
+        name (str): Of that file, or else of the directory.
 
     Raises:
         ValueError: If ``path`` is no directory of a training.
@@ -85,8 +87,9 @@ class WorkDir:
         self.start: Optional[str] = configs[0].get(
             'load_from') if configs else None
         self.folder = records[-1].folder if records else None
-        self.name = osp.splitext(osp.basename(
-            dumped[-1]))[0] if dumped else osp.basename(osp.abspath(path))
+        self.config_file: Optional[str] = dumped[-1] if dumped else None
+        self.name = osp.splitext(
+            osp.basename(self.config_file or osp.abspath(path)))[0]
 
     def glob(self, pattern: str) -> List[str]:
         """Return the files of the directory itself, sorted by name."""
