@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmtern.analysis.measure import average
 from mmtern.analysis.plan import plan_config
 from mmtern.report import write_report
+from mmtern.report.curves import losses_by_kind
 from mmtern.report.phases import find_phases
 from mmtern.report.sections import stage_measures
 from mmtern.report.work_dir import WorkDir, without_repeats
@@ -227,6 +228,22 @@ def test_repeated_statistics_are_one_measurement(tmp_path):
     rows = [row for row in rows if row['step'] >= 50]
     assert [row['step']
             for row in without_repeats(rows)] == [50, 100, 150, 200]
+
+
+def test_losses_of_decoder_layers_are_summed():
+    rows = [{
+        'step': step,
+        'loss': 6.5 * step,
+        'loss_ternary': 0.5,
+        'loss_cls': 1.0 * step,
+        'loss_bbox': 0.25 * step,
+        'd0.loss_cls': 2.0 * step,
+        'd1.loss_cls': 3.0 * step
+    } for step in (1, 2)]
+    assert losses_by_kind(rows) == {
+        'loss_cls, sum of 3': ([1, 2], [6.0, 12.0]),
+        'loss_bbox': ([1, 2], [0.25, 0.5])
+    }
 
 
 def test_a_resumed_run_is_joined(tmp_path):
