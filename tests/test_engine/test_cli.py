@@ -153,8 +153,8 @@ WARNINGS = {
     'this checkpoint was trained ternary (tern.pth), but float.py computes',
     'mmtern inspect faster.py tern.pth':
     'tern.pth (a ternary RetinaNet) holds no fitting weights for 8 of 30 '
-    'ternary layers, like rpn_head.rpn_conv; all numbers above are of the '
-    'others',
+    'ternary layers, like neck.lateral_convs.0.conv; all numbers above are of '
+    'the others',
     'mmtern inspect tern.py untrained.safetensors':
     'float checkpoint that was never trained ternary',
 }
