@@ -84,7 +84,7 @@ def regularizer_figure(run: WorkDir,
         showgrid=False,
         nticks=4,
         tickmode='auto',
-        tickformat='.0e')
+        tickformat='.1~g')
     figure.update_xaxes(
         title_text='iteration', range=[0, max(r['step'] for r in run.train)])
     return mark(figure, switches, label=False)
@@ -97,7 +97,7 @@ def rate_figure(run: WorkDir) -> Optional[go.Figure]:
         return None
     figure = go.Figure(line(steps, values, 'learning rate', TERNARY))
     style(figure, 260, 'Learning rate')
-    figure.update_yaxes(rangemode='tozero', tickformat='.1~e')
+    figure.update_yaxes(rangemode='tozero', tickformat='.2~g')
     figure.update_xaxes(title_text='iteration', rangemode='tozero')
     return figure
 
@@ -225,7 +225,7 @@ def mark(figure: go.Figure,
         note = dict(
             annotation_text='approach ',
             annotation_font=dict(size=12, color=MUTED),
-            annotation_position='top left') if label and not index else {}
+            annotation_position='bottom left') if label and not index else {}
         figure.add_vline(
             x=switch, line=dict(color=MUTED, width=1.2, dash='dash'), **note)
     return figure

@@ -156,7 +156,13 @@ class WorkDir:
             if match:
                 found.append((name, match[1]))
         if 'mmengine_version' in meta:
-            found.append(('mmengine', meta['mmengine_version']))
+            # With the commit of the folder that the run was started in.
+            told = meta['mmengine_version']
+            version = re.sub('([0-9a-f]{40}|unknown)$', '', told)
+            found.append(('mmengine', version))
+            commit = told[len(version):]
+            if commit not in ('', 'unknown'):
+                found.append(('commit', commit[:12]))
         if 'seed' in meta and not any(name == 'seed' for name, _ in found):
             found.append(('seed', str(meta['seed'])))
         return found
