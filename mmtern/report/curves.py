@@ -54,7 +54,7 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
     if end:
         # Not its curve: from scratch it starts high and squeezes the rest.
         _reference(figure, series(run.train, 'loss')[0], end[0], '.2f')
-    looks = zip(cycle(PARTS[1:]), cycle(DASHES[1:]))
+    looks = zip(cycle(PARTS[1:]), cycle(DASHES[2:]))
     for (name, curve), (color,
                         dash) in zip(losses_by_kind(run.train).items(), looks):
         figure.add_trace(line(*curve, name, color, width=1.3, dash=dash))

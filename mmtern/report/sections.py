@@ -63,7 +63,7 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
         'schedule', 'Schedule',
         'The learning rate; the temperature narrows the gradient to weights '
         'near their threshold; the regularizer turns filters towards ternary '
-        'directions, with strength lambda.')
+        'directions, with strength lambda; its loss is a mean, too.')
     schedule.add('rate', curves.rate_figure(run), None)
     schedule.add('temperature', curves.temperature_figure(run, switches),
                  'No temperature was recorded; TernaryStatisticsHook does it.')
@@ -139,7 +139,7 @@ def histogram_section(stages: Stages, missing: List[str]) -> Section:
         'Weights against their threshold',
         'Density of |w| / δ, δ the threshold of the filter: below 1 a weight '
         'becomes zero, above it ±a. Ternary weights at rest would gather '
-        'at 0 and 2.',
+        'at 0 and 2. A row is a layer, in the order of the table below.',
         missing=missing)
     if stages:
         section.figures['overview'] = overview_figure(stages)
