@@ -173,7 +173,7 @@ def precision_figure(curves: Dict[str, Curve], metric: str,
         if offset else 'epoch of its own training',
         rangemode='tozero')
     style(figure, 300, f'{metric} in validation')
-    figure.update_layout(margin=dict(t=70))
+    figure.update_layout(margin=dict(t=70), showlegend=True)
     if offset:
         figure.add_vline(
             x=offset,

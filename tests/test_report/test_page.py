@@ -204,6 +204,22 @@ def test_what_is_run_later_in_the_work_dir_changes_nothing(
     }
 
 
+def test_a_test_in_the_trainings_process_changes_nothing(report, tmp_path):
+    path = tmp_path / 'run'
+    shutil.copytree(report[0].parent / 'tern', path)
+    before = WorkDir(str(path))
+    (config, ) = path.glob('*/vis_data/config.py')
+    tested = Config.fromfile(str(config))
+    tested.load_from = str(path / 'epoch_4.pth')
+    tested.dump(str(config))
+    with open(config.with_name('scalars.json'), 'a') as file:
+        file.write('{"coco/bbox_mAP": 0.7, "step": 0}\n')
+    after = WorkDir(str(path))
+    assert after.start == before.start and after.start.endswith('float/'
+                                                                'epoch_4.pth')
+    assert after.train == before.train and after.val == before.val
+
+
 def test_a_new_training_in_an_old_work_dir_stands_alone(report, tmp_path):
     path = tmp_path / 'run'
     shutil.copytree(report[0].parent / 'tern', path)
