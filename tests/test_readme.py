@@ -129,6 +129,29 @@ def test_the_added_lines_make_a_config_ternary(tmp_path):
     assert plan.wrapped and plan.report.ternary_share > 0.9
 
 
+def without_scopes(node):
+    """A config without the scopes that package::path gives to its dicts."""
+    if isinstance(node, dict):
+        return {
+            key: without_scopes(value)
+            for key, value in node.items() if key != '_scope_'
+        }
+    if isinstance(node, (list, tuple)):
+        return [without_scopes(child) for child in node]
+    return node
+
+
+def test_the_recipe_makes_our_config_of_any_base(tmp_path):
+    (recipe, ) = [t for _, t in BLOCKS if t.startswith("_base_ = ['mmdet::")]
+    path = tmp_path / 'config.py'
+    path.write_text(recipe)
+    shown, ours = (
+        without_scopes(Config.fromfile(str(file)).to_dict())
+        for file in (path, ROOT / 'configs/tern_retinanet_r50.py'))
+    assert shown.pop('load_from') != ours.pop('load_from')
+    assert shown == ours
+
+
 def test_settings_of_other_methods_are_valid():
     snippets = [text for kind, text in BLOCKS if kind == 'python']
     checked = 0

@@ -60,12 +60,15 @@ def make_place(root):
 
 
 def run_tool(place, monkeypatch, capsys, line, whole=False):
-    """Run a tool in this process; its exit status, its last line and, with
-    ``whole``, all that it printed."""
+    """Run a tool, or ``python -m mmtern`` as 'mmtern', in this process; its
+    exit status, its last line and, with ``whole``, all that it printed."""
     name, *arguments = line.split()
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(str(REPOSITORY / 'tools'))
-    main = runpy.run_path(str(REPOSITORY / 'tools' / f'{name}.py'))['main']
+    if name == 'mmtern':
+        main = runpy.run_module('mmtern.__main__')['main']
+    else:
+        main = runpy.run_path(str(REPOSITORY / 'tools' / f'{name}.py'))['main']
     try:
         main(arguments)
         status, said = 0, None

@@ -146,7 +146,10 @@ def train_all(args: argparse.Namespace) -> List[Trained]:
         name = title.replace(', ', '_')
         work_dir = osp.join(args.work_dir, name)
         if trained:
-            options += (f'load_from={trained[0].checkpoint}', )
+            options += (
+                f'load_from={trained[0].checkpoint}',
+                # One from before the switch, for the report.
+                'default_hooks.checkpoint.max_keep_ckpts=3')
         bar = f'{title}, {epochs} epochs'
         seconds = train(bar, config, work_dir, epochs, *options)
         had = f'{first}' if not trained else f'{first} + {more}'
@@ -234,7 +237,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     minutes = (time.time() - started) / 60
     image = sorted(glob('data/shapes/test/*'))[0]
     console.print(
-        f'{minutes:.0f} minutes. Next:\n'
+        f'{minutes:.0f} minutes. Next, after "source .venv/bin/activate":\n'
         f'  python tools/detect.py {made[1]} {image}\n'
         f'  python tools/sensitivity.py {start.config} {start.checkpoint}\n'
         '  python -m mmtern inspect mmdet::retinanet/'

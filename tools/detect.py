@@ -64,7 +64,12 @@ def detect(session, image):
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='example: python tools/detect.py ternary.onnx image.jpg')
+    # As in the other tools, whose parser this file cannot import.
+    parser.error = lambda message: sys.exit(
+        f'error: {message}; --help lists what is accepted')
     parser.add_argument('model', help='OUT.onnx')
     parser.add_argument('image')
     parser.add_argument('picture', nargs='?', default='detections.png')

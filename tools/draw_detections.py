@@ -33,7 +33,8 @@ class Row(NamedTuple):
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = Parser(
         __doc__, 'python tools/draw_detections.py out.png --model ternary '
-        'CONFIG CHECKPOINT')
+        'configs/tern_retinanet_r18-lite_shapes.py work_dirs/tern/epoch_12.pth'
+    )
     parser.add_argument('out', help='picture to write, .png or .jpg')
     parser.add_argument(
         '--model',

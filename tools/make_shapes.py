@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from mmengine.utils import track_iter_progress
 
-from mmtern.engine.cli import fail
+from mmtern.engine.cli import Parser, fail
 
 CLASSES = ('circle', 'square', 'triangle')
 # A shape that others hide more than this is not annotated and not drawn.
@@ -22,7 +22,7 @@ TENDENCY = np.array([(200, 120, 60), (60, 190, 110), (70, 80, 210)])
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__, 'python tools/make_shapes.py data/shapes')
     parser.add_argument('out', help='folder for images and annotations')
     for split, count in (('train', 160), ('val', 40), ('test', 80)):
         parser.add_argument(

@@ -17,7 +17,7 @@ from typing import Dict, List
 
 from PIL import Image
 
-from mmtern.engine.cli import fail
+from mmtern.engine.cli import Parser, fail
 
 CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car',
            'cat', 'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike',
@@ -26,9 +26,9 @@ SPLITS = ('train', 'val', 'test')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        __doc__, 'python tools/split_voc07.py data/VOCdevkit/VOC2007 '
+        'data/voc07')
     parser.add_argument(
         'root', help='folder with Annotations, ImageSets/Main, JPEGImages')
     parser.add_argument(

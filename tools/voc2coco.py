@@ -20,7 +20,7 @@ from typing import Dict, List, Optional, Tuple
 
 from PIL import Image, UnidentifiedImageError
 
-from mmtern.engine.cli import fail
+from mmtern.engine.cli import Parser, fail
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm',
             '.pgm', '.jp2')
@@ -42,9 +42,9 @@ WARNINGS = dict(
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        __doc__, 'python tools/voc2coco.py data/bccd/BCCD '
+        'data/bccd/annotations --classes RBC WBC Platelets')
     parser.add_argument(
         'root', help='folder with Annotations, ImageSets/Main, JPEGImages')
     parser.add_argument('out', help='folder for SPLIT.json')

@@ -78,14 +78,18 @@ def inspect_config(cfg: Config,
             size.remark,
             style='bold' if size.format == EXPORT else None)
     console.print(table)
-    caution = None
-    if checkpoint is not None and plan.wrapped:
-        caution = provenance.warning(cfg, data, checkpoint)
+    cautions = []
+    if checkpoint is not None:
+        left = provenance.layers_left_out(plan.model, data, checkpoint)
+        if left:
+            cautions.append(f'{left}; all numbers above are of the others')
+        caution = provenance.warning(cfg, data, checkpoint, cfg.filename
+                                     or 'CONFIG')
+        cautions += [caution] if caution else []
     # A warning says itself what to do first.
-    console.print(
-        f'warning: {caution}'
-        if caution else f'next: {_next(cfg, plan, checkpoint)}',
-        soft_wrap=True)
+    for last in ([f'warning: {caution}' for caution in cautions]
+                 or [f'next: {_next(cfg, plan, checkpoint)}']):
+        console.print(last, soft_wrap=True)
 
 
 def _next(cfg: Config, plan: TernaryPlan, checkpoint: Optional[str]) -> str:

@@ -57,6 +57,12 @@ def load_detector(path: str,
         FileNotFoundError: If there is no such file.
         TernaryFileError: If it is bad in any way.
     """
+    if path.endswith(('.pth', '.onnx')):
+        raise TernaryFileError(
+            f'load_detector takes a packed .safetensors file, but got {path!r}'
+            ': tools/export.py writes one from a checkpoint, '
+            'mmdet.apis.init_detector loads a checkpoint with its config, and '
+            'tools/detect.py runs an .onnx file')
     packed = read_packed(_local_copy(path), trust_config)
     warn_if_untrained(packed.config, path)
     try:

@@ -5,6 +5,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from torch import nn
 
+from ..convert import ternary_layers
 from .config import dicts_in, parse_config
 from .errors import TernaryFileError
 
@@ -148,6 +149,30 @@ def check_fit(model: nn.Module, checkpoint: Mapping[str, Any],
             f'{len(model.state_dict())} entries are missing or have another '
             f'shape, like {name} ({wrong[name]}); name the config that it was '
             'trained with')
+
+
+def layers_left_out(model: nn.Module, checkpoint: Mapping[str, Any],
+                    path: str) -> Optional[str]:
+    """Return a sentence where a checkpoint lacks ternary layers of a model, or
+    holds them in another shape, as that of another detector does; else None.
+
+    Args:
+        model (nn.Module): That takes the checkpoint's weights.
+        checkpoint (Mapping): With ``state_dict`` and ``meta``.
+        path (str): The checkpoint's path, to name it.
+    """
+    wrong = misfits(model, checkpoint['state_dict'])
+    layers = ternary_layers(model)
+    left = [
+        name for name, layer in layers.items()
+        if f'{name}.{layer.latent_name}' in wrong
+    ]
+    if not left:
+        return None
+    trained = of_checkpoint(checkpoint.get('meta') or {})
+    return (f'{path}{f" ({trained})" if trained else ""} holds no fitting '
+            f'weights for {len(left)} of {len(layers)} ternary layers, like '
+            f'{left[0]}')
 
 
 def misfits(model: nn.Module, state: Mapping[str, Any]) -> Dict[str, str]:

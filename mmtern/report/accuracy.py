@@ -101,10 +101,10 @@ def confusion_figure(findings: List[Findings],
                 f'row)<extra>{one.name}</extra>'),
             row=1,
             col=column)
-    style(figure,
-          300 if len(classes) <= 8 else min(160 + 16 * len(classes), 900))
+    high = 300 if len(classes) <= 8 else min(160 + 16 * len(classes), 900)
+    style(figure, high, 'Confusions, numbers of objects')
     figure.update_layout(
-        margin=dict(l=80, t=44, b=60), hovermode='closest', showlegend=False)
+        margin=dict(l=80, t=70, b=60), hovermode='closest', showlegend=False)
     figure.update_yaxes(autorange='reversed', ticks='', showgrid=False)
     figure.update_xaxes(ticks='', showline=False, tickangle=-35)
     return figure

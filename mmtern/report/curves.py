@@ -1,5 +1,6 @@
 """Curves over training: losses, statistics, average precision."""
 import re
+from itertools import cycle
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import plotly.graph_objects as go
@@ -26,15 +27,26 @@ def series(rows: Rows, key: str) -> Tuple[List[float], List[float]]:
     return [row['step'] for row in rows], [row[key] for row in rows]
 
 
+def losses_by_kind(rows: Rows) -> Dict[str, Curve]:
+    """Return the curve of each kind of loss of the detector; those of several
+    stages or decoder layers (``d0.loss_cls``, ``d1.loss_cls``) are summed."""
+    kinds: Dict[str, List[str]] = {}
+    for key in sorted({k for row in rows for k in row if 'loss' in k}):
+        if key not in ('loss', 'loss_ternary'):
+            kinds.setdefault(key.rpartition('.')[2], []).append(key)
+    curves = {}
+    for kind, keys in kinds.items():
+        name = kind if len(keys) == 1 else f'{kind}, sum of {len(keys)}'
+        logged = [row for row in rows if keys[0] in row]
+        curves[name] = ([row['step'] for row in logged],
+                        [sum(row.get(k, 0) for k in keys) for row in logged])
+    return curves
+
+
 def loss_figure(run: WorkDir, switches: Sequence[int],
                 twin: Optional[WorkDir]) -> Optional[go.Figure]:
     """Draw the detector's losses and the last losses of the float twin; None
     without losses."""
-    keys = sorted({
-        k
-        for row in run.train
-        for k in row if 'loss' in k and k not in ('loss', 'loss_ternary')
-    })
     if not any('loss' in row for row in run.train):
         return None
     figure = go.Figure(line(*series(run.train, 'loss'), 'total', TERNARY))
@@ -42,9 +54,10 @@ def loss_figure(run: WorkDir, switches: Sequence[int],
     if end:
         # Not its curve: from scratch it starts high and squeezes the rest.
         _reference(figure, series(run.train, 'loss')[0], end[0], '.2f')
-    for key, color, dash in zip(keys, PARTS[1:], DASHES[2:]):
-        figure.add_trace(
-            line(*series(run.train, key), key, color, width=1.3, dash=dash))
+    looks = zip(cycle(PARTS[1:]), cycle(DASHES[2:]))
+    for (name, curve), (color,
+                        dash) in zip(losses_by_kind(run.train).items(), looks):
+        figure.add_trace(line(*curve, name, color, width=1.3, dash=dash))
     figure.update_yaxes(title_text='loss', rangemode='tozero')
     figure.update_xaxes(title_text='iteration', rangemode='tozero')
     return mark(style(figure), switches)
@@ -71,7 +84,7 @@ def regularizer_figure(run: WorkDir,
         showgrid=False,
         nticks=4,
         tickmode='auto',
-        tickformat='.0e')
+        tickformat='.1~g')
     figure.update_xaxes(
         title_text='iteration', range=[0, max(r['step'] for r in run.train)])
     return mark(figure, switches, label=False)
@@ -84,7 +97,7 @@ def rate_figure(run: WorkDir) -> Optional[go.Figure]:
         return None
     figure = go.Figure(line(steps, values, 'learning rate', TERNARY))
     style(figure, 260, 'Learning rate')
-    figure.update_yaxes(rangemode='tozero', tickformat='.1~e')
+    figure.update_yaxes(rangemode='tozero', tickformat='.2~g')
     figure.update_xaxes(title_text='iteration', rangemode='tozero')
     return figure
 
@@ -108,7 +121,7 @@ def logged_parts(run: WorkDir) -> Dict[str, str]:
     colours."""
     keys = dict.fromkeys(key for row in run.train for key in row)
     matches = (re.fullmatch('ternary/(.+)_cosine', key) for key in keys)
-    return dict(zip((m[1] for m in matches if m), PARTS))
+    return dict(zip((m[1] for m in matches if m), cycle(PARTS)))
 
 
 def statistics_figures(run: WorkDir, parts: Dict[str, str],
@@ -126,7 +139,7 @@ def statistics_figures(run: WorkDir, parts: Dict[str, str],
             continue
         figure = go.Figure([
             line(*logged[part], part, color, dash=dash)
-            for (part, color), dash in zip(parts.items(), DASHES)
+            for (part, color), dash in zip(parts.items(), cycle(DASHES))
         ])
         style(figure, 280, title)
         figure.update_layout(showlegend=False, margin=dict(t=36))
@@ -160,7 +173,7 @@ def precision_figure(curves: Dict[str, Curve], metric: str,
         if offset else 'epoch of its own training',
         rangemode='tozero')
     style(figure, 300, f'{metric} in validation')
-    figure.update_layout(margin=dict(t=70))
+    figure.update_layout(margin=dict(t=70), showlegend=True)
     if offset:
         figure.add_vline(
             x=offset,
@@ -212,7 +225,7 @@ def mark(figure: go.Figure,
         note = dict(
             annotation_text='approach ',
             annotation_font=dict(size=12, color=MUTED),
-            annotation_position='top left') if label and not index else {}
+            annotation_position='bottom left') if label and not index else {}
         figure.add_vline(
             x=switch, line=dict(color=MUTED, width=1.2, dash='dash'), **note)
     return figure

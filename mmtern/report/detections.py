@@ -13,12 +13,14 @@ from ..analysis.evaluation import (Boxes, Findings, GroundTruth, by_difference,
 from .theme import CLASSES
 
 LONGEST_SIDE = 440  # pixels on the page
+LETTER = (7, 12)  # width and height of one of a label, in these pixels
 
 
 @dataclass(frozen=True)
 class Box:
     """An object or a detection; position and size in pixels of the page's
-    image. ``kind`` is 'truth', 'right', 'false' or 'missed'."""
+    image, and where its label begins. ``kind`` is 'truth', 'right', 'false'
+    or 'missed'."""
     x: float
     y: float
     width: float
@@ -26,6 +28,8 @@ class Box:
     label: str
     color: str
     kind: str
+    label_x: float
+    label_y: float
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,15 @@ def _picture(tests: GroundTruth, findings: List[Findings],
             label = int(source.labels[row])
             score = f' {source.scores[row]:.2f}'[:5].replace(' 0.', ' .')
             scored = '' if kind in ('truth', 'missed') else score
+            text = tests.classes[label] + scored
+            # Above the box, but below a false one, which often lies on a
+            # right one; inside the image.
+            below = y1 + LETTER[1] if kind == 'false' else y0 - 4
+            x = min(x0 + 2, image.shape[1] - LETTER[0] * len(text))
+            y = min(max(below, LETTER[1]), image.shape[0] - 3)
             drawn.append(
-                Box(x0, y0, x1 - x0, y1 - y0, tests.classes[label] + scored,
-                    class_color(label), kind))
+                Box(x0, y0, x1 - x0, y1 - y0, text, class_color(label), kind,
+                    max(x, 2), y))
         return drawn
 
     every = np.arange(len(truth.labels))

@@ -12,7 +12,8 @@ from .theme import DASHES, GRID, INK, MUTED, STAGES, style
 Stages = Dict[str, Dict[str, LayerMeasure]]
 EDGES = np.linspace(0, HIGHEST, BINS + 1)
 CENTRES = (EDGES[:-1] + EDGES[1:]) / 2
-BORDER = dict(color='#ffffff', width=1, dash='dot')
+# Not quite '#ffffff', which is the paper and turns dark on a dark page.
+BORDER = dict(color='#fefefe', width=1, dash='dot')
 
 
 def _density(measure: LayerMeasure) -> np.ndarray:

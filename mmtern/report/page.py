@@ -82,7 +82,7 @@ def write_report(work_dir: str,
         tiles=results.tiles(run, twin, tested, stages, sizes),
         first=first,
         details=details,
-        commands=results.next_commands(run))
+        commands=results.next_commands(run, twin))
     return [
         sentence for section in first + details for sentence in section.missing
     ]

@@ -288,16 +288,21 @@ def _epochs(source: WorkDir, steps: List[float]) -> float:
     return meta.get('epoch') or (steps[-1] if steps else 0)
 
 
-def next_commands(run: WorkDir) -> List[Tuple[str, str]]:
-    """Return purposes and commands for the trained detector."""
-    if not run.last_checkpoint:
+def next_commands(run: WorkDir,
+                  twin: Optional[WorkDir]) -> List[Tuple[str, str]]:
+    """Return purposes and commands for the trained detector, and for its float
+    twin or what it started from."""
+    if not run.last_checkpoint or not run.config_file:
         return []
-    config = osp.join(run.path, f'{run.name}.py')
     packed = osp.join(run.path, f'{run.name}.safetensors')
-    return [
-        ('the file to ship',
-         f'python tools/export.py {config} {run.last_checkpoint} {packed}'),
-        ('its AP', f'python tools/test.py {config} {packed}'),
-        ('which layers cost AP',
-         'python tools/sensitivity.py FLOAT_CONFIG FLOAT_CHECKPOINT'),
+    commands = [
+        ('the file to ship', f'python tools/export.py {run.config_file} '
+         f'{run.last_checkpoint} {packed}'),
+        ('its AP', f'python tools/test.py {run.config_file} {packed}'),
     ]
+    if twin is None and start_epochs(run):
+        twin = _run_of(str(run.start_checkpoint))
+    if twin is not None and twin.last_checkpoint and twin.config_file:
+        commands.append(('which layers cost AP', 'python tools/sensitivity.py '
+                         f'{twin.config_file} {twin.last_checkpoint}'))
+    return commands

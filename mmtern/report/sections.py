@@ -53,17 +53,20 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
     """Return the sections of losses, schedule and statistics."""
     switches = phases.iterations
     shaded = (' The shaded part is the approach phase.') if switches else ''
-    losses = Section('losses', 'Losses', f'As logged.{shaded}')
+    window = (run.config or {}).get('log_processor', {}).get('window_size', 10)
+    losses = Section(
+        'losses', 'Losses', f'As logged, which is the mean over the last '
+        f'{window} iterations.{shaded}')
     losses.add('loss', curves.loss_figure(run, switches, twin),
                'No losses: vis_data/scalars.json has no training lines.')
     schedule = Section(
         'schedule', 'Schedule',
         'The learning rate; the temperature narrows the gradient to weights '
         'near their threshold; the regularizer turns filters towards ternary '
-        'directions, with strength lambda.')
+        'directions, with strength lambda; its loss is a mean, too.')
     schedule.add('rate', curves.rate_figure(run), None)
     schedule.add('temperature', curves.temperature_figure(run, switches),
-                 'No temperature: the run had no TernaryStatisticsHook.')
+                 'No temperature was recorded; TernaryStatisticsHook does it.')
     schedule.add(
         'regularizer',
         curves.regularizer_figure(run, switches),
@@ -80,7 +83,7 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
         weights.figures.update(curves.statistics_figures(run, parts, switches))
     else:
         weights.missing.append(
-            'No statistics: the run had no TernaryStatisticsHook.')
+            'No statistics were recorded; TernaryStatisticsHook does it.')
     return [losses, schedule, weights]
 
 
@@ -136,7 +139,7 @@ def histogram_section(stages: Stages, missing: List[str]) -> Section:
         'Weights against their threshold',
         'Density of |w| / δ, δ the threshold of the filter: below 1 a weight '
         'becomes zero, above it ±a. Ternary weights at rest would gather '
-        'at 0 and 2.',
+        'at 0 and 2. A row is a layer, in the order of the table below.',
         missing=missing)
     if stages:
         section.figures['overview'] = overview_figure(stages)
@@ -150,7 +153,8 @@ def table_section(plan: TernaryPlan, stages: Stages) -> Section:
     section = Section(
         'layers', 'Layers',
         f'{plan.report.ternary_share:.1%} of the weights in '
-        'convs and linears are ternary.')
+        'convs and linears are ternary. Bits are those that independent '
+        'weights with these zeros would need.')
     if 'at the end' not in stages:
         section.missing.append('Zeros, cosine and bits need a checkpoint.')
     end = stages.get('at the end', {})

@@ -19,7 +19,7 @@ STAGES = {
 }
 DASHES = ('solid', 'dash', 'dot', 'dashdot', 'longdash')
 # Those first that have a contrast of 3 to white, which lines need.
-PARTS = (BLUE, GREEN, PURPLE, ORANGE, SKY)
+PARTS = (BLUE, GREEN, PURPLE, INK, ORANGE, SKY)
 CLASSES = (ORANGE, SKY, PURPLE, YELLOW, GREEN, VERMILION, BLUE)
 # What stands for a colour of the figures on a dark page.
 DARK = {

@@ -9,6 +9,8 @@ from typing import Dict, List, Optional, Tuple
 import torch
 from mmengine.config import Config
 
+from ..engine.checkpoints import read_checkpoint
+
 Rows = List[Dict[str, float]]
 # COCO, VOC, then whatever a metric calls a mean AP.
 METRICS = ('coco/bbox_mAP', 'pascal_voc/mAP')
@@ -57,6 +59,8 @@ class WorkDir:
         val (list[dict]): Results of validation; ``step`` is the epoch, or
             the iteration where the loop counts those.
         folder (str, optional): Of the latest start.
+        config_file (str, optional): The config beside the checkpoints.
+        name (str): Of that file, or else of the directory.
 
     Raises:
         ValueError: If ``path`` is no directory of a training.
@@ -84,9 +88,30 @@ class WorkDir:
         self.config: Optional[Config] = configs[-1] if configs else None
         self.start: Optional[str] = configs[0].get(
             'load_from') if configs else None
+        if configs and not configs[0].get('resume') and self._is_own(
+                self.start):
+            # A training and a test in one process share a visualizer, and
+            # the test's config lies where the training's did.
+            own = self._checkpoint_config()
+            if own is not None and not own.get('resume'):
+                self.config, self.start = own, own.get('load_from')
         self.folder = records[-1].folder if records else None
-        self.name = osp.splitext(osp.basename(
-            dumped[-1]))[0] if dumped else osp.basename(osp.abspath(path))
+        self.config_file: Optional[str] = dumped[-1] if dumped else None
+        self.name = osp.splitext(
+            osp.basename(self.config_file or osp.abspath(path)))[0]
+
+    def _is_own(self, checkpoint: Optional[str]) -> bool:
+        """Return whether a checkpoint lies in a directory of this one's name:
+        the directory may have moved."""
+        folder = osp.basename(osp.dirname(checkpoint or ''))
+        return folder == osp.basename(osp.abspath(self.path))
+
+    def _checkpoint_config(self) -> Optional[Config]:
+        """Return the config in the last checkpoint's ``meta``."""
+        if self.last_checkpoint is None:
+            return None
+        text = read_checkpoint(self.last_checkpoint)['meta'].get('cfg')
+        return Config.fromstring(text, '.py') if text else None
 
     def glob(self, pattern: str) -> List[str]:
         """Return the files of the directory itself, sorted by name."""
@@ -153,7 +178,13 @@ class WorkDir:
             if match:
                 found.append((name, match[1]))
         if 'mmengine_version' in meta:
-            found.append(('mmengine', meta['mmengine_version']))
+            # With the commit of the folder that the run was started in.
+            told = meta['mmengine_version']
+            version = re.sub('([0-9a-f]{40}|unknown)$', '', told)
+            found.append(('mmengine', version))
+            commit = told[len(version):]
+            if commit not in ('', 'unknown'):
+                found.append(('commit', commit[:12]))
         if 'seed' in meta and not any(name == 'seed' for name, _ in found):
             found.append(('seed', str(meta['seed'])))
         return found
@@ -178,7 +209,8 @@ def _read_records(path: str) -> List[Record]:
     # Named by time, so sorting is the order of the runs.
     pattern = osp.join(escape(path), '*', 'vis_data', 'scalars.json')
     for file in sorted(glob(pattern)):
-        rows = _read_lines(file)
+        # Of step 0 are tests and validations beside a training.
+        rows = [row for row in _read_lines(file) if row['step'] > 0]
         train = [row for row in rows if 'iter' in row]
         if not train:
             continue  # a test

@@ -1,17 +1,15 @@
 """Mistakes of a config or a command line, and the sentence each gets."""
-import io
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 
 import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from rich.console import Console
 
-from mmtern import load_detector
-from mmtern.analysis.inspection import inspect_config
+from mmtern import TernaryFileError, load_detector
 from ..tool_runs import REPOSITORY, make_place, run_tool
 
 
@@ -80,6 +78,29 @@ MISTAKES = {
     'test faster.py tern.pth --work-dir work':
     "checkpoint 'tern.pth' was trained as a ternary RetinaNet and does not "
     "fit the config's FasterRCNN",
+    'test tern.py tern.pth --work-dir work --cfg-options '
+    'model.wrapped=RetinaNett':
+    "names no registered model; did you mean 'RetinaNet'?",
+    'test tern.py tern.pth --work-dir work --cfg-options '
+    'model.ternary.treshold=exact':
+    "unknown key 'treshold' in ternary=dict(...): did you mean 'threshold'?",
+    'test tern.py tern.pth --work-dir work --cfg-options '
+    'test_dataloader.dataset.ann_file=gone.json':
+    "test_dataloader needs 'data/shapes/gone.json', which does not exist",
+    'export tern.py tern.pth new.safetensors --cfg-options '
+    'model.wrapped=RetinaNett':
+    "names no registered model; did you mean 'RetinaNet'?",
+    'export tern.py tern.pth new.safetensors --cfg-options '
+    'model.ternary.treshold=exact':
+    "unknown key 'treshold' in ternary=dict(...): did you mean 'threshold'?",
+    'mmtern inspect tern.py --cfg-options model.wrapped=RetinaNett':
+    "names no registered model; did you mean 'RetinaNet'?",
+    'mmtern inspect tern.py --cfg-options model.ternary.treshold=exact':
+    "unknown key 'treshold' in ternary=dict(...): did you mean 'threshold'?",
+    'mmtern inspect tern.py gone.pth':
+    "checkpoint 'gone.pth' does not exist",
+    'mmtern inspekt tern.py':
+    "invalid choice: 'inspekt'",
     'export tern.py tern.pth out.pt':
     "OUT must end in .safetensors or .onnx, but got 'out.pt'",
     'export tern.py tern.pth tern.py.safetensors --input-size 64 64':
@@ -126,6 +147,16 @@ WARNINGS = {
     'this checkpoint was trained in float (float.pth); ternarized untrained',
     'test tern.py untrained.safetensors --work-dir work':
     'float checkpoint that was never trained ternary',
+    'mmtern inspect tern.py float.pth':
+    'this checkpoint was trained in float (float.pth); ternarized untrained',
+    'mmtern inspect float.py tern.pth':
+    'this checkpoint was trained ternary (tern.pth), but float.py computes',
+    'mmtern inspect faster.py tern.pth':
+    'tern.pth (a ternary RetinaNet) holds no fitting weights for 8 of 30 '
+    'ternary layers, like neck.lateral_convs.0.conv; all numbers above are of '
+    'the others',
+    'mmtern inspect tern.py untrained.safetensors':
+    'float checkpoint that was never trained ternary',
 }
 
 
@@ -146,16 +177,49 @@ def test_an_untrained_file_warns_where_it_is_loaded(place, monkeypatch,
         load_detector(str(place / 'raw.safetensors'))
 
 
-@pytest.mark.parametrize('checkpoint,warned', [('float.pth', True),
-                                               ('tern.pth', False)])
-def test_inspect_warns_of_a_float_checkpoint(place, checkpoint, warned):
-    printed = io.StringIO()
-    inspect_config(
-        Config.fromfile(str(place / 'tern.py')), str(place / checkpoint),
-        Console(file=printed, width=200))
-    last = printed.getvalue().strip().splitlines()[-1]
-    assert last.startswith(
-        'warning: this checkpoint was trained in float') == warned
+@pytest.mark.parametrize('name', ['tern.pth', 'out.onnx'])
+def test_only_packed_files_are_detectors_alone(place, name):
+    with pytest.raises(TernaryFileError, match=r'packed .safetensors file'):
+        load_detector(str(place / name))
+
+
+def test_inspect_ends_with_what_to_do_next(place, monkeypatch, capsys):
+    for line, told in (('float.py',
+                        "next: model = dict(type='TernDetector', wrapped="
+                        "'RetinaNet') in a config of yours over this one"),
+                       ('tern.py', 'next: python tools/train.py tern.py'),
+                       ('float.py float.pth',
+                        'next: python tools/sensitivity.py float.py '
+                        'float.pth'),
+                       ('tern.py tern.pth',
+                        'next: python tools/export.py tern.py tern.pth '
+                        'OUT.safetensors')):
+        assert run_tool(place, monkeypatch, capsys,
+                        f'mmtern inspect {line}') == (0, told)
+
+
+TOOLS = ('demo', 'detect', 'draw_detections', 'export', 'make_shapes',
+         'report', 'sensitivity', 'split_voc07', 'test', 'test_onnx', 'train',
+         'voc2coco')
+
+
+@pytest.mark.parametrize('name', TOOLS)
+def test_help_ends_in_an_example_that_is_right(name, monkeypatch, capsys):
+    if name == 'detect':
+        pytest.importorskip('onnxruntime')
+    tools = REPOSITORY / 'tools'
+    monkeypatch.syspath_prepend(str(tools))
+    monkeypatch.setattr('sys.argv', [name, '--help'])
+    parse = runpy.run_path(str(tools / f'{name}.py'))['parse_args']
+    with pytest.raises(SystemExit) as end:
+        parse()
+    assert end.value.code == 0
+    shown, _, example = capsys.readouterr().out.partition('example:')
+    assert shown.startswith('usage: ')
+    python, tool, *arguments = shlex.split(example)
+    assert (python, tool) == ('python', f'tools/{name}.py')
+    monkeypatch.setattr('sys.argv', [name, *arguments])
+    parse()
 
 
 def test_a_test_ends_in_one_line_that_says_it_all(place, monkeypatch, capsys):

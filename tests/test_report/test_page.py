@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmtern.analysis.measure import average
 from mmtern.analysis.plan import plan_config
 from mmtern.report import write_report
+from mmtern.report.curves import losses_by_kind
 from mmtern.report.phases import find_phases
 from mmtern.report.sections import stage_measures
 from mmtern.report.work_dir import WorkDir, without_repeats
@@ -203,6 +204,22 @@ def test_what_is_run_later_in_the_work_dir_changes_nothing(
     }
 
 
+def test_a_test_in_the_trainings_process_changes_nothing(report, tmp_path):
+    path = tmp_path / 'run'
+    shutil.copytree(report[0].parent / 'tern', path)
+    before = WorkDir(str(path))
+    (config, ) = path.glob('*/vis_data/config.py')
+    tested = Config.fromfile(str(config))
+    tested.load_from = str(path / 'epoch_4.pth')
+    tested.dump(str(config))
+    with open(config.with_name('scalars.json'), 'a') as file:
+        file.write('{"coco/bbox_mAP": 0.7, "step": 0}\n')
+    after = WorkDir(str(path))
+    assert after.start == before.start and after.start.endswith('float/'
+                                                                'epoch_4.pth')
+    assert after.train == before.train and after.val == before.val
+
+
 def test_a_new_training_in_an_old_work_dir_stands_alone(report, tmp_path):
     path = tmp_path / 'run'
     shutil.copytree(report[0].parent / 'tern', path)
@@ -227,6 +244,22 @@ def test_repeated_statistics_are_one_measurement(tmp_path):
     rows = [row for row in rows if row['step'] >= 50]
     assert [row['step']
             for row in without_repeats(rows)] == [50, 100, 150, 200]
+
+
+def test_losses_of_decoder_layers_are_summed():
+    rows = [{
+        'step': step,
+        'loss': 6.5 * step,
+        'loss_ternary': 0.5,
+        'loss_cls': 1.0 * step,
+        'loss_bbox': 0.25 * step,
+        'd0.loss_cls': 2.0 * step,
+        'd1.loss_cls': 3.0 * step
+    } for step in (1, 2)]
+    assert losses_by_kind(rows) == {
+        'loss_cls, sum of 3': ([1, 2], [6.0, 12.0]),
+        'loss_bbox': ([1, 2], [0.25, 0.5])
+    }
 
 
 def test_a_resumed_run_is_joined(tmp_path):

@@ -77,6 +77,9 @@ def test_bad_files(tmp_path, model_file):
         assert done.returncode == 1 and message in done.stderr
         assert done.stderr.startswith('error: ')
         assert done.stderr.count('\n') == 1
+    done = detect(model_file)
+    assert done.returncode == 1
+    assert done.stderr.startswith('error: the following arguments are')
 
 
 def test_boxes_are_those_of_mmdet(tmp_path, model_file):

@@ -45,8 +45,9 @@ class TernaryRegularizerHook(Hook):
     It enters through a forward hook on the unwrapped model, as one more key
     of the dict that ``parse_losses`` sums. So AMP scaling, gradient
     accumulation and DDP see an ordinary loss, counted once: DDP averages over
-    ranks a gradient that is equal on all of them. ``lambda`` itself is logged
-    as ``train/ternary/lambda``.
+    ranks a gradient that is equal on all of them. ``lambda`` itself is
+    recorded by :class:`TernaryStatisticsHook`: four decimals of a log line
+    would round it to 0.
 
     The distances are computed before the detector's forward. Autograd goes
     back from the newest operation to the oldest, so their gradients come last,
@@ -116,10 +117,9 @@ class TernaryRegularizerHook(Hook):
                           runner: Runner,
                           batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
-        strength = self.strength(runner)
         hub = runner.message_hub
-        hub.update_scalar('train/ternary/lambda', strength)
-        if strength == 0 and 'train/loss_ternary' in hub.log_scalars:
+        off = self.strength(runner) == 0
+        if off and 'train/loss_ternary' in hub.log_scalars:
             # mmengine would log the last values to the end of the run.
             hub.update_scalar('train/loss_ternary', 0.0)
 

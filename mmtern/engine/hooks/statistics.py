@@ -13,6 +13,7 @@ from torch import Tensor
 from ...checks import check_positive_count
 from ...layers import TernaryWeight
 from ...layers.quantizer import Quantizer
+from .regularizer import TernaryRegularizerHook
 from .runner_checks import optimizers_of
 from .schedule import TernaryScheduleHook, unwrapped_ternary_layers
 
@@ -31,9 +32,10 @@ class TernaryStatisticsHook(Hook):
     Beside them ``ternary/temperature`` and ``ternary/phase``, the share of
     the way to ternary that the layers have gone (the mean of their ``beta``);
     both of each part, too, where the schedule stages them (``begin`` is a
-    dict). They go to every visualization backend (``vis_data/scalars.json``,
-    TensorBoard, ...) and not to the lines of the log, which would no longer
-    fit a terminal.
+    dict); and ``ternary/lambda``, the strength of a
+    :class:`TernaryRegularizerHook`. They go to every visualization backend
+    (``vis_data/scalars.json``, TensorBoard, ...) and not to the lines of the
+    log, which would no longer fit a terminal.
 
     Args:
         interval (int): Iterations between two measurements. Defaults to 50.
@@ -86,6 +88,9 @@ class TernaryStatisticsHook(Hook):
             return
         step = runner.iter + 1
         scalars = {f'ternary/{k}': v for k, v in self.measure().items()}
+        for hook in runner.hooks:
+            if isinstance(hook, TernaryRegularizerHook):
+                scalars['ternary/lambda'] = hook.strength(runner)
         # Straight to the visualizer: by way of the message hub each line of
         # the log would carry all of them, and repeat them between two
         # measurements.

@@ -5,15 +5,17 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmtern import TernaryScheduleHook, TernarySettings, TernaryStatisticsHook
+from mmtern import (TernaryRegularizerHook, TernaryScheduleHook,
+                    TernarySettings, TernaryStatisticsHook)
 from ...toy import ToyModel, convert_toy, toy_runner
 
 
 def test_scalars_are_recorded_and_stay_out_of_the_log_lines(tmp_path):
-    runner = toy_runner(
-        tmp_path,
-        [TernaryScheduleHook(begin=1),
-         TernaryStatisticsHook(interval=2)])
+    runner = toy_runner(tmp_path, [
+        TernaryScheduleHook(begin=1),
+        TernaryRegularizerHook(loss_weight=4e-5, end=1),
+        TernaryStatisticsHook(interval=2)
+    ])
     runner.train()
     rows = recorded(tmp_path)
     assert [row['step'] for row in rows] == [2, 4, 6, 8, 10, 12]
@@ -22,8 +24,9 @@ def test_scalars_are_recorded_and_stay_out_of_the_log_lines(tmp_path):
         f'{part}_{what}'
         for part in ('backbone', 'neck')
         for what in ('cosine', 'zeros', 'flips', 'distance', 'gradient')
-    } | {'temperature', 'phase'}
-    assert not any('ternary' in key for key in runner.message_hub.log_scalars)
+    } | {'temperature', 'phase', 'lambda'}
+    assert scalars['lambda'] == pytest.approx([2e-5, 4e-5, 0, 0, 0, 0])
+    assert not any('ternary/' in key for key in runner.message_hub.log_scalars)
     assert scalars['phase'] == [0.25, 0.75, 1, 1, 1, 1]
     assert 0 < max(scalars['neck_flips']) < 1
     assert all(0.7 < x <= 1 for x in scalars['backbone_cosine'])
