@@ -84,31 +84,27 @@ def tested(config: str, path: str) -> Dict[str, float]:
 
 
 def measure(case: str, name: str, config: str, checkpoint: str,
-            files: Dict[str, dict]) -> List[Dict[str, Any]]:
-    """A line for each file of a detector."""
+            files: Dict[str, dict], folder: str) -> List[Dict[str, Any]]:
+    """A line for each file of a detector, written to ``folder``."""
     cfg = Config.fromfile(config)
     model, meta = build_trained(cfg, checkpoint)
     images = list(calibration_images(cfg))
+    paths = {file: osp.join(folder, f'{name}, {file}.onnx') for file in files}
+    for file, options in files.items():
+        save_onnx(model, cfg, paths[file], meta, images=images, **options)
+    if 'float' in files:
+        paths[FOUR_BITS] = osp.join(folder, f'{name}, {FOUR_BITS}.onnx')
+        four_bits(paths['float'], paths[FOUR_BITS], images)
     lines = []
-    with tempfile.TemporaryDirectory() as folder:
-        paths = {
-            file: osp.join(folder, f'{i}.onnx')
-            for i, file in enumerate(files)
-        }
-        for file, options in files.items():
-            save_onnx(model, cfg, paths[file], meta, images=images, **options)
-        if 'float' in files:
-            paths[FOUR_BITS] = osp.join(folder, 'four.onnx')
-            four_bits(paths['float'], paths[FOUR_BITS], images)
-        for file, path in paths.items():
-            line = dict(
-                case=case,
-                detector=name,
-                file=file,
-                bytes=osp.getsize(path),
-                **tested(config, path))
-            print(line, flush=True)
-            lines.append(line)
+    for file, path in paths.items():
+        line = dict(
+            case=case,
+            detector=name,
+            file=file,
+            bytes=osp.getsize(path),
+            **tested(config, path))
+        print(line, flush=True)
+        lines.append(line)
     return lines
 
 
@@ -130,10 +126,12 @@ def main() -> None:
     args = parse_args()
     import_quietly('mmdet.datasets', 'mmdet.evaluation')
     new = []
-    for detector in args.float:
-        new += measure(args.case, *detector, FLOAT)
-    for detector in args.ternary:
-        new += measure(args.case, *detector, TERNARY)
+    # One for all: mmengine's visualizer writes to the first run's to the end.
+    with tempfile.TemporaryDirectory() as folder:
+        for detector in args.float:
+            new += measure(args.case, *detector, FLOAT, folder)
+        for detector in args.ternary:
+            new += measure(args.case, *detector, TERNARY, folder)
     old: List[Dict[str, Any]] = []
     if osp.exists(f'{args.out}.jsonl'):
         with open(f'{args.out}.jsonl', encoding='utf-8') as file:
