@@ -226,10 +226,10 @@ def test_missing_packages_are_named(monkeypatch):
         check_onnx_packages()
 
 
-DATA = osp.join(ROOT, 'data', 'bccd')
+DATA = osp.join(ROOT, 'data', 'bccd', 'annotations')
 
 
-@pytest.mark.skipif(not osp.isdir(DATA), reason='needs data/bccd')
+@pytest.mark.skipif(not osp.isdir(DATA), reason=f'needs {DATA}')
 @pytest.mark.parametrize('name', MAKERS)
 def test_the_tools_on_bccd(tmp_path, monkeypatch, name):
     """tools/export.py and tools/test_onnx.py give PyTorch's AP."""
