@@ -78,18 +78,19 @@ def inspect_config(cfg: Config,
             size.remark,
             style='bold' if size.format == EXPORT else None)
     console.print(table)
-    cautions = []
+    caution = None
     if checkpoint is not None:
         left = provenance.layers_left_out(plan.model, data, checkpoint)
         if left:
-            cautions.append(f'{left}; all numbers above are of the others')
-        caution = provenance.warning(cfg, data, checkpoint, cfg.filename
-                                     or 'CONFIG')
-        cautions += [caution] if caution else []
+            caution = f'{left}; all numbers above are of the others'
+        else:
+            caution = provenance.warning(cfg, data, checkpoint, cfg.filename
+                                         or 'CONFIG')
     # A warning says itself what to do first.
-    for last in ([f'warning: {caution}' for caution in cautions]
-                 or [f'next: {_next(cfg, plan, checkpoint)}']):
-        console.print(last, soft_wrap=True)
+    console.print(
+        f'warning: {caution}'
+        if caution else f'next: {_next(cfg, plan, checkpoint)}',
+        soft_wrap=True)
 
 
 def _next(cfg: Config, plan: TernaryPlan, checkpoint: Optional[str]) -> str:

@@ -99,5 +99,5 @@ class ConversionReport:
 
     def __str__(self) -> str:
         text = StringIO()
-        Console(width=100, file=text).print(self.table())
+        Console(width=80, file=text).print(self.table())
         return '\n'.join(self.remarks() + [text.getvalue()])

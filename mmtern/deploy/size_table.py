@@ -3,9 +3,10 @@ import os.path as osp
 from dataclasses import dataclass
 from typing import List, NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..files.sizes import Sizes
+from ..files.sizes import Sizes, megabytes
 
 
 class GraphSize(NamedTuple):
@@ -30,19 +31,17 @@ class OnnxSizeTable:
     notes: List[str]
 
     def table(self) -> Table:
-        """Return a table with a row for each graph: its integer layers, then
-        the file with float and with integer weights, in bytes."""
-        table = Table()
-        for head in ('file', 'layers', 'weights', 'bytes', 'bits/weight',
-                     'float file', 'file', 'ratio'):
-            table.add_column(
-                head, justify='right' if table.columns else 'left')
+        """Return a table of at most 80 columns with one row a graph: its
+        integer weights, then the file with float weights and as written."""
+        table = Table(box=SIMPLE_HEAD)
+        table.add_column('file', overflow='fold')
+        for head in ('layers', 'weights', 'bits', 'before', 'after', 'ratio'):
+            table.add_column(head, justify='right', no_wrap=True)
         for path, before, after, integers in self.graphs:
             table.add_row(
                 osp.basename(path), str(len(integers.tensors)),
-                f'{integers.total("weights"):,}',
-                f'{integers.total("after"):,}', f'{integers.bits:.3f}',
-                f'{before:,}', f'{after:,}', f'{before / after:.2f}')
+                f'{integers.total("weights"):,}', f'{integers.bits:.2f}',
+                megabytes(before), megabytes(after), f'{before / after:.1f}x')
         return table
 
     def remarks(self) -> List[str]:

@@ -207,19 +207,20 @@ class SizeTable:
         return table
 
     def remarks(self) -> List[str]:
-        """Return the entropy bound, the largest float layers and the notes,
-        a line each."""
+        """Return the codes' distance from their entropy, the largest float
+        layers and the notes, a line each."""
         ternary = self.sizes.in_group(TERNARY)
         codes, bound = ternary.total('codes'), ternary.total('bound')
+        more = 100 * (codes / max(bound, 1e-9) - 1)
         remarks = [
-            f'ternary codes: {codes:,} bytes, entropy bound {bound:,.0f} '
-            f'bytes ({8 * bound / ternary.total("weights"):.3f} '
-            f'bits/weight): {codes / max(bound, 1e-9) - 1:+.1%}'
+            f'ternary codes: {megabytes(codes)}, {abs(more):.1f} % '
+            f'{"over" if more >= 0 else "under"} the entropy of independent '
+            f'weights ({8 * bound / ternary.total("weights"):.2f} bits each)'
         ]
         left = [t for t in self.sizes.tensors if t.group != TERNARY]
         left.sort(key=lambda tensor: -tensor.after)
-        names = ', '.join(f'{t.name} {t.after:,}' for t in left[:3])
-        remarks.append(f'largest of the rest, in bytes: {names}')
+        names = ', '.join(f'{t.name} {megabytes(t.after)}' for t in left[:3])
+        remarks.append(f'largest of the rest: {names}')
         return remarks + list(self.notes)
 
     def __str__(self) -> str:

@@ -245,6 +245,22 @@ def test_the_demo_reads_what_the_tools_say(place, monkeypatch, capsys):
                          'tools/test.py tern.py told.safetensors')
 
 
+@pytest.mark.parametrize('target', ['narrow.safetensors', 'narrow.onnx'])
+def test_export_fits_a_terminal(place, monkeypatch, capsys, target):
+    if target.endswith('.onnx'):
+        pytest.importorskip('onnxruntime', '1.24')
+    monkeypatch.setenv('COLUMNS', '80')
+    status, said, shown = run_tool(
+        place, monkeypatch, capsys, f'export tern.py tern.pth {target} '
+        f'--force{" --activations float" * target.endswith(".onnx")}', True)
+    assert status == 0, said
+    assert said.startswith(f'wrote {target}: ')
+    table, _, _ = shown.partition('wrote ')
+    assert ' ratio' in table and '\u2026' not in table
+    rows = [x for x in table.splitlines() if re.match('  .* MB', x)]
+    assert rows and max(map(len, rows)) <= 80
+
+
 def test_a_bug_keeps_its_traceback(place, monkeypatch, capsys):
     (place / 'bug.py').write_text((place / 'tern.py').read_text() +
                                   "custom_imports = dict(imports=['faulty'], "
