@@ -80,6 +80,7 @@ NAMES = {
     'ttq': 'TTQ',
     'soft': 'soft forward',
     'mmtern-0.1': 'mmtern 0.1',
+    'twn-batch-norm': "TWN, BatchNorm's statistics estimated anew",
     'twn-distilled': 'TWN, distilled',
     'twn-flat-cosine': 'TWN, flat cosine',
 }
