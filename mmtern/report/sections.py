@@ -65,8 +65,9 @@ def curve_sections(run: WorkDir, twin: Optional[WorkDir],
         'near their threshold; the regularizer turns filters towards ternary '
         'directions, with strength lambda; its loss is a mean, too.')
     schedule.add('rate', curves.rate_figure(run), None)
-    schedule.add('temperature', curves.temperature_figure(run, switches),
-                 'No temperature was recorded; TernaryStatisticsHook does it.')
+    schedule.add(
+        'temperature', curves.temperature_figure(run, switches),
+        'No temperature was recorded; TernaryStatisticsHook does it.')
     schedule.add(
         'regularizer',
         curves.regularizer_figure(run, switches),
