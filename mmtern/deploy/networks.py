@@ -109,6 +109,7 @@ def check_supported(detector: nn.Module) -> None:
         if (type(head) is StandardRoIHead and detector.with_rpn
                 and not head.with_mask and not head.with_shared_head):
             return
+        kind += f' with {type(head).__name__}'
     elif isinstance(detector, SingleStageDetector):
         head = getattr(detector, 'bbox_head', None)
         if isinstance(head,
