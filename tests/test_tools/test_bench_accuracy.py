@@ -67,6 +67,14 @@ def test_two_images_two_iterations(tmp_path):
     logs = ''.join(path.read_text() for path in work_dir.rglob('*.log'))
     assert re.search('Load checkpoint from .*retinanet_mmtern_.*epoch_2.pth',
                      logs)
+    # A record of its own, as tools/report.py reads it, with both added losses.
+    records = [path.read_text() for path in work_dir.rglob('scalars.json')]
+    keys = {
+        key
+        for line in ''.join(records).splitlines()
+        for key in json.loads(line)
+    }
+    assert {'loss_ternary', 'loss_distillation'} <= keys
     # Finished runs are skipped: nothing is trained, nothing is added.
     again = call(tmp_path, BENCH, *args)
     assert again.returncode == 0

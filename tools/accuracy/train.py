@@ -42,6 +42,8 @@ def base_config(run: Run, work_dir: str, epochs: int) -> Config:
                    cfg.test_dataloader):
         loader.num_workers = 0
         loader.persistent_workers = False
+    # Of one name, runs of a process would all write to the first one's record.
+    cfg.visualizer.pop('name', None)
     cosine = cfg.param_scheduler[-1]
     cosine.update(end=epochs, T_max=epochs)
     cfg.merge_from_dict(suite.options)
