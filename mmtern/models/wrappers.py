@@ -16,6 +16,7 @@ from torch import nn
 
 from ..convert import convert_from_config, ternary_from_config
 from ..files import refuse_other_files
+from ..files.config import dicts_in
 
 WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
 
@@ -51,21 +52,18 @@ def _build_ternary(wrapped: Union[str, type,
     return module
 
 
-def float_config(model: Any) -> Any:
-    """Return a model's config without its ternary wrappers, at any depth: the
-    float twin's. What is not a dict or list comes back as a copy.
+def float_config(model: Dict[str, Any]) -> Dict[str, Any]:
+    """Return a copy of a model's config without its ternary wrappers, at any
+    depth: the float twin's.
 
     Args:
         model (dict): As in ``cfg.model``; it stays as it is.
     """
-    if isinstance(model, (list, tuple)):
-        return type(model)(map(float_config, model))
-    if not isinstance(model, dict):
-        return copy.deepcopy(model)
-    twin = {key: float_config(value) for key, value in model.items()}
-    if twin.get('type') in WRAPPERS:
-        twin['type'] = twin.pop('wrapped')
-        twin.pop('ternary', None)
+    twin = copy.deepcopy(model)
+    for node in dicts_in(twin):
+        if str(node.get('type')).split('.')[-1] in WRAPPERS:
+            node['type'] = node.pop('wrapped')
+            node.pop('ternary', None)
     return twin
 
 

@@ -274,6 +274,7 @@ def test_float_config_has_no_wrapper_at_any_depth():
         type='TernNeck', wrapped='FPN', ternary=dict(exclude=['fpn']))
     before = copy.deepcopy(nested)
     assert float_config(nested) == plain
+    assert float_config(nested).neck.type == 'FPN'
     assert nested == before
     assert float_config(ternary_twin(plain, scale='lsq')) == plain
 
