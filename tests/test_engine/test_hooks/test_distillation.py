@@ -96,7 +96,8 @@ def config(work_dir, load_from, hook=None, model=None, epochs=2):
                 dict(type='TernaryDistillationHook', **(hook or {}))
             ],
             randomness=dict(seed=0),
-            experiment_name=f'distillation_{work_dir.name}',
+            # mmengine keeps a log for each name, and where it is written.
+            experiment_name=f'{work_dir.parent.name}_{work_dir.name}',
             log_level='ERROR'))
 
 
