@@ -24,6 +24,7 @@ from onnxruntime.quantization import QuantType, quantize_static
 
 from mmtern.deploy import calibration_images, save_onnx
 from mmtern.deploy.activations import LAYERS, Reader
+from mmtern.deploy.detector import run_in_place
 from mmtern.engine.cli import fail, import_quietly
 from mmtern.files.load import build_trained
 from mmtern.files.sizes import megabytes
@@ -73,9 +74,8 @@ def four_bits(source: str, target: str, images: List[Any]) -> None:
 def tested(config: str, path: str) -> Dict[str, float]:
     """The test metrics of an exported file, under their short names."""
     cfg = Config.fromfile(config)
-    cfg.model = dict(type='mmdet.OnnxDetector', onnx=path, detector=cfg.model)
-    cfg.load_from, cfg.custom_hooks, cfg.log_level = None, [], 'ERROR'
-    cfg.work_dir = osp.dirname(path)
+    run_in_place(cfg, path)
+    cfg.log_level, cfg.work_dir = 'ERROR', osp.dirname(path)
     metrics = Runner.from_cfg(cfg).test()
     return {
         short: round(100 * metrics[f'coco/bbox_{name}'], 1)

@@ -62,14 +62,11 @@ def test(args: argparse.Namespace) -> None:
     require_file(args.against, 'checkpoint')
     # Importing it registers OnnxDetector.
     from mmtern.deploy import check_onnx_packages
+    from mmtern.deploy.detector import run_in_place
     check_onnx_packages()
     import_quietly('mmdet.datasets', 'mmdet.evaluation')
     plain = cfg.copy()
-    cfg.model = dict(
-        type='mmdet.OnnxDetector', onnx=args.onnx, detector=cfg.model)
-    cfg.load_from = None
-    # Hooks that look after ternary layers have nothing to do here.
-    cfg.custom_hooks = []
+    run_in_place(cfg, args.onnx)
     # Environment and config, some 400 lines, are in the training's log.
     level, cfg.log_level = cfg.get('log_level', 'INFO'), 'WARNING'
     runner = Runner.from_cfg(cfg)

@@ -10,6 +10,7 @@ from mmdet.models.utils import empty_instances
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
+from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -152,6 +153,20 @@ class OnnxDetector(BaseModel):
             batch_img_metas=metas,
             rcnn_test_cfg=cfg,
             rescale=True)
+
+
+def run_in_place(cfg: Config, path: str) -> None:
+    """Put an exported file in the place of a config's model, for a runner that
+    tests it.
+
+    Args:
+        cfg (Config): Changed in place.
+        path (str): File of :func:`mmtern.deploy.save_onnx`.
+    """
+    cfg.model = dict(type='mmdet.OnnxDetector', onnx=path, detector=cfg.model)
+    cfg.load_from = None
+    # Hooks that look after ternary layers have nothing to do here.
+    cfg.custom_hooks = []
 
 
 def _open(path: str) -> Session:
