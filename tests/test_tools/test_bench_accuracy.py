@@ -166,6 +166,18 @@ def test_settings_name_the_zeros_asked_for():
         assert found == shares
 
 
+def test_seeds_of_a_suite_with_one_start_share_a_float_model(tmp_path):
+    code = ('import sys; from accuracy import train; '
+            'run = train.Run("voc-lite", seed=2, amp=True); '
+            'print(train.train_float(run, sys.argv[1]))')
+    start = tmp_path / 'retinanet_float12_amp_seed0/epoch_12.pth'
+    start.parent.mkdir()
+    start.write_bytes(b'')
+    result = call(REPOSITORY / 'tools', '-c', code, str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == str(start)
+
+
 def test_failed_run_is_a_row_with_its_error(tmp_path):
     result = call(tmp_path, BENCH, '--suite', 'smoke', '--budget', 'smoke',
                   '--detectors', 'retinanet', '--methods', 'mmtern', '--seeds',

@@ -84,6 +84,8 @@ class Suite:
         optimizer (str): Key of ``OPTIMIZERS`` that runs have by default.
         lr (float): Learning rate that extra epochs have by default.
         warm_up (int): Iterations over which that rate grows at first.
+        one_start (bool): Whether the runs of all seeds begin from the float
+            model of seed 0, where to train another one takes too long.
         needs (dict): Files without which nothing can run, and where each
             comes from.
     """
@@ -94,6 +96,7 @@ class Suite:
     optimizer: str = 'adamw'
     lr: float = 1e-3
     warm_up: int = 20
+    one_start: bool = False
     needs: Dict[str, str] = field(default_factory=dict)
 
     def missing(self) -> List[str]:
@@ -150,6 +153,7 @@ SUITES = {
     Suite(
         'configs/{}_r50-half_voc07.py',
         budgets=BACKBONE_BUDGETS,
+        one_start=True,
         needs={
             **VOC07, 'data/weights/resnet50_half.pth':
             "the backbone of Yahoo's open_nsfw under mmdet's names"
@@ -159,6 +163,7 @@ SUITES = {
         'configs/{}_mobilenet-v2_voc07.py',
         detectors=('retinanet', ),
         budgets=BACKBONE_BUDGETS,
+        one_start=True,
         needs={
             **VOC07, 'data/weights/mobilenet_v2.pth':
             "torchvision's ImageNet weights under mmdet's names"

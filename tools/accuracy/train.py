@@ -4,7 +4,7 @@ import hashlib
 import os.path as osp
 import subprocess
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Dict, List, Optional
 
 import numpy as np
@@ -142,6 +142,8 @@ def train_float(run: Run, folder: str) -> str:
     epochs = run.epochs.float_epochs
     if not epochs:
         return base_config(run, folder, epochs).load_from
+    if SUITES[run.suite].one_start:
+        run = replace(run, seed=0)
     precision = '_amp' if run.amp else ''
     work_dir = osp.join(
         folder, f'{run.detector}_float{epochs}{precision}_seed{run.seed}')
