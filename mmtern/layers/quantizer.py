@@ -260,10 +260,10 @@ class Quantizer:
 
         An entry is trusted until the weight's memory or version changes, an
         optimizer steps, the layer switches between train and eval, the
-        schedule moves on, or a gradient arrives (see :meth:`_rescale`). While training, a weight
-        without gradient gives none of these signs (mmdet's MeanTeacherHook
-        writes to it through ``.data``), and an inference tensor has no
-        version: both are projected anew.
+        schedule moves on, or a gradient arrives (see :meth:`_rescale`). While
+        training, a weight without gradient gives none of these signs (mmdet's
+        MeanTeacherHook writes to it through ``.data``), and an inference
+        tensor has no version: both are projected anew.
         """
         if weight.is_inference() or (training and not weight.requires_grad):
             return self._new_entry(weight, training, ())
@@ -360,7 +360,7 @@ class Quantizer:
         # Not the entry: it holds the graph, which holds this function. Nor
         # the quantizer, which holds the entry.
         threshold, latent = entry.fields[0], entry.storage
-        scale = entry.quantized.scale if soft else None
+        scale = threshold if entry.quantized is None else entry.quantized.scale
         quantizer, version = weakref.ref(self), _version_of(latent)
 
         def rescale(grad: Tensor) -> Tensor:

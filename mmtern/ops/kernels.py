@@ -1,6 +1,6 @@
 """Triton kernels for what takes most calls on a GPU: a row, one filter, a
 program. PyTorch's own operations beside them are the reference."""
-from typing import Optional
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 import triton
@@ -11,6 +11,14 @@ from .projection import TINY
 
 # Most weights of a row that a program works on at once.
 BLOCK = 1024
+
+# Compiled kernels by what they were compiled for; None where Triton
+# interprets.
+COMPILED: Dict[Tuple, Any] = {}
+
+# Whether compiled kernels take all arguments of their function; until Triton
+# 3.2 without those known when it was compiled.
+TAKES_CONSTANTS = tuple(map(int, triton.__version__.split('.')[:2])) >= (3, 3)
 
 LARGEST = torch.finfo(torch.float32).max
 
@@ -149,14 +157,11 @@ def project_rows(weight: Tensor,
         Tensor: The fields of :class:`~mmtern.ops.Projection`, shape (5,
         C_out, 1).
     """
-    rows = len(weight)
-    d = weight.numel() // rows
-    fields = weight.new_empty(5, rows, 1)
-    with _on(weight):
-        _project[(rows, )](weight, fields if threshold is None else threshold,
-                           fields, fields if out is None else out, d, TINY,
-                           of_mean, float(beta), threshold is not None,
-                           'nothing' if out is None else makes, _block(d))
+    fields = weight.new_empty(5, weight.shape[0], 1)
+    tensors = (weight, fields if threshold is None else threshold, fields,
+               fields if out is None else out)
+    _start(_project, weight, tensors, (TINY, of_mean, float(beta)),
+           (threshold is not None, 'nothing' if out is None else makes))
     return fields
 
 
@@ -165,27 +170,43 @@ def rescale_rows(grad: Tensor, weight: Tensor, threshold: Tensor,
                  out: Tensor) -> None:
     """:func:`mmtern.ops.rescale_gradient` in one kernel; ``weight`` as in
     :func:`project_rows`, ``grad`` and ``out`` laid out like it."""
-    rows = len(weight)
-    d = weight.numel() // rows
-    with _on(weight):
-        _rescale[(rows, )](grad, weight, threshold, out, d, float(temperature),
-                           float(floor), TINY, LARGEST, normalize, _block(d))
+    _start(_rescale, weight, (grad, weight, threshold, out),
+           (float(temperature), float(floor), TINY, LARGEST), (normalize, ))
 
 
 def turn_rows(weight: Tensor, cosine: Tensor, threshold: Tensor, count: Tensor,
               norm: Tensor, grad_output: Tensor, out: Tensor) -> None:
     """The backward of :func:`mmtern.ops.cosine_distance` in one kernel, for
     contiguous rows; ``grad_output`` is a scalar on their device."""
-    rows, d = weight.shape
-    with _on(weight):
-        _turn[(rows, )](weight, cosine, threshold, count, norm, grad_output,
-                        out, d, TINY, TINY**0.5, _block(d))
+    _start(_turn, weight,
+           (weight, cosine, threshold, count, norm, grad_output, out),
+           (TINY, TINY**0.5), ())
 
 
-def _block(d: int) -> int:
-    return min(BLOCK, triton.next_power_of_2(d))
+def _start(kernel: Any, weight: Tensor, tensors: Tuple[Tensor, ...],
+           numbers: Tuple[float, ...], constants: Tuple) -> None:
+    """Run a kernel, each filter of ``weight`` a program.
 
-
-def _on(tensor: Tensor):
-    """Kernels start on the current device, wherever their tensors are."""
-    return torch.cuda.device_of(tensor)
+    To look up by its arguments what it compiled takes Triton longer than
+    PyTorch takes for an operation. So it is looked up here, by less: numbers
+    are floats always, and memory that does not begin at a multiple of 16
+    bytes, for which Triton compiles anew, is left to Triton.
+    """
+    rows = weight.shape[0]
+    d = weight.numel() // rows
+    block = min(BLOCK, 1 << (d - 1).bit_length())
+    args = (*tensors, d, *numbers, *constants, block)
+    key: Any = (kernel.__name__, weight.device, d, constants,
+                *[x.dtype for x in tensors])
+    for tensor in tensors:
+        if tensor.data_ptr() % 16:
+            key = None
+    compiled = COMPILED.get(key)
+    # Kernels start on the current device, wherever their tensors are.
+    with torch.cuda.device_of(weight):
+        if compiled is not None:
+            compiled[rows, 1, 1](*args)
+            return
+        compiled = kernel[(rows, )](*args)
+    if TAKES_CONSTANTS and key is not None:
+        COMPILED[key] = compiled

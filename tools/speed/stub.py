@@ -23,7 +23,7 @@ class _Launcher:
 class _Binaries:
 
     def load_binary(self, *_: Any) -> Tuple:
-        module, function, registers, spills, threads = None, 0, 32, 0, 1024
+        module, function, registers, spills, threads = self, 0, 32, 0, 1024
         return module, function, registers, spills, threads
 
     def get_device_properties(self, _: int) -> Dict[str, int]:
