@@ -360,7 +360,7 @@ class Quantizer:
         # Not the entry: it holds the graph, which holds this function. Nor
         # the quantizer, which holds the entry.
         threshold, latent = entry.fields[0], entry.storage
-        scale = threshold if entry.quantized is None else entry.quantized.scale
+        quantized = entry.quantized if soft else None
         quantizer, version = weakref.ref(self), _version_of(latent)
 
         def rescale(grad: Tensor) -> Tensor:
@@ -372,9 +372,10 @@ class Quantizer:
                     'the latent weight of a ternary layer was changed by an '
                     'inplace operation between forward and backward, so its '
                     'gradient cannot be computed')
-            if soft:
+            if quantized is not None:
                 slope = soft_ternary_slope(
-                    float_rows(latent), threshold, scale, temperature)
+                    float_rows(latent), threshold, quantized.scale,
+                    temperature)
                 grad = in_layout_of(latent, grad.detach().clone())
                 rows_of(grad).mul_(slope.mul_(beta).add_(1 - beta))
                 return grad
