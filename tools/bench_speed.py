@@ -115,7 +115,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict]:
     if args.host or args.gpu_suite:
         yield from of_the_host(args)
     if args.gpu_suite:
-        iterations = 200 if args.device == 'cuda' else 20
+        iterations = 200 if args.device == 'cuda' else 10
         yield dict(
             case=args.cases[0],
             phase='endurance',
