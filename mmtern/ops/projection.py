@@ -305,8 +305,9 @@ def keep_ternary_scale(weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def _layout(weight: Tensor) -> torch.memory_format:
-    channels_last = not weight.is_contiguous() and fused.is_dense(weight)
-    return torch.channels_last if channels_last else torch.contiguous_format
+    if weight.is_contiguous() or not fused.is_dense(weight):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def rows_of(weight: Tensor) -> Tensor:
