@@ -9,11 +9,13 @@ import json
 import os
 import os.path as osp
 import platform
+from importlib.util import find_spec
 from typing import Iterator, Tuple
 
 import torch
 from mmengine.registry import init_default_scope
 from speed.cases import CASES, GPU_CASES
+from speed.endurance import endure
 from speed.host import host_cost
 from speed.measure import Mode, compare_steps, scaling
 from speed.memory import peak_memory
@@ -59,11 +61,12 @@ def parse_args() -> argparse.Namespace:
         '--gpu-suite',
         action='store_true',
         help='RetinaNet-R50 and Faster R-CNN-R50, mmdet\'s batch, in every '
-        'precision, and the host; with --cases smoke, a rehearsal')
+        'precision, the host, and 200 iterations with a loss scaler; with '
+        '--cases smoke, a rehearsal')
     parser.add_argument(
         '--minutes',
         type=float,
-        default=7.0,
+        default=6.0,
         help='when the GPU suite begins no further measurement')
     parser.add_argument('--results', default=RESULTS)
     args = parser.parse_args()
@@ -98,7 +101,26 @@ def chosen(args: argparse.Namespace) -> Iterator[Tuple[str, Mode]]:
             yield name, Mode(phase)
 
 
+def of_the_host(args: argparse.Namespace) -> Iterator[dict]:
+    modes = [Mode(phase) for phase in PHASES]
+    if args.device == 'cpu' and find_spec('triton'):
+        modes += [Mode('approach', way='stub'), Mode('ternary', way='stub')]
+    for mode in modes:
+        # A step of the thin model takes milliseconds.
+        cost = host_cost(mode, 10 * args.pairs, args.device)
+        yield dict(case='host', **vars(mode), **cost)
+
+
 def measure(args: argparse.Namespace) -> Iterator[dict]:
+    if args.host or args.gpu_suite:
+        yield from of_the_host(args)
+    if args.gpu_suite:
+        iterations = 200 if args.device == 'cuda' else 10
+        yield dict(
+            case=args.cases[0],
+            phase='endurance',
+            precision='float16',
+            **endure(CASES[args.cases[0]], iterations, args.device))
     for name, mode in chosen(args):
         line = dict(case=name, pairs=args.pairs, **vars(mode))
         try:
@@ -113,17 +135,6 @@ def measure(args: argparse.Namespace) -> Iterator[dict]:
             # precision: its line says so.
             line['error'] = str(error).splitlines()[0]
         yield line
-    if args.host or args.gpu_suite:
-        modes = [Mode(phase) for phase in PHASES]
-        if args.device == 'cpu':
-            modes += [
-                Mode('approach', way='stub'),
-                Mode('ternary', way='stub')
-            ]
-        for mode in modes:
-            # A step of the thin model takes milliseconds.
-            cost = host_cost(mode, 10 * args.pairs, args.device)
-            yield dict(case='host', **vars(mode), **cost)
     if args.host or args.gpu_suite:
         return
     for method, cost in quantizer_cost(args.device).items():

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ..ops import (Projection, QuantizedWeight, empty_as, exact_threshold,
-                   float_rows, fused, in_layout_of, keep_ternary_scale,
-                   learned_scale, max_threshold, mean_threshold, project,
+from ..ops import (Projection, QuantizedWeight, ThresholdRule, empty_as,
+                   exact_threshold, float_rows, fused, in_layout_of,
+                   keep_ternary_scale, learned_scale, max_threshold,
+                   mean_threshold, project, project_and_blend,
                    rescale_gradient, rows_of, soft_ternary, soft_ternary_slope,
-                   sparsity_threshold, straight_through)
+                   sparsity_threshold, straight_through, ternary_codes)
 from .settings import TernarySettings
 
 
@@ -48,12 +49,11 @@ class _Graph(NamedTuple):
 
     Attributes:
         weight: The latent weight that receives the gradient.
-        made_for: Beta and temperature of the quantizer when it was made, and
-            whether the layer computes from codes.
+        as_codes: Whether the layer computes from codes.
         node: What stands for the ternary weight in the graph.
     """
     weight: Tensor
-    made_for: Tuple[float, float, bool]
+    as_codes: bool
     node: Tensor
 
 
@@ -68,26 +68,27 @@ class _Entry:
         state: See :func:`_state_of`.
         storage: A view of the weight; it keeps the memory from being given to
             another tensor, which would then look like this one.
-        projection: Of the weight's filters.
-        codes: {-1, 0, +1}, int8, shape and memory format of the weight.
-        scale: Of each filter, (C_out, 1), float32.
-        values: The ternary weight ``a t`` itself; in eval only.
+        fields: Those of the projection of the weight's filters, one after
+            the other; from a kernel as one tensor, (5, C_out, 1).
+        quantized: Codes and scale; None where a kernel made ``values``.
+        values: What the layer computes with: in eval the ternary weight once
+            it is asked for, in training what a kernel made.
         graph: Its place in the graph.
     """
     state: Tuple
     storage: Tensor
-    projection: Projection
-    codes: Tensor
-    scale: Tensor
+    fields: Union[Projection, Tensor]
+    quantized: Optional[QuantizedWeight]
     values: Optional[Tensor] = None
     graph: Optional[_Graph] = None
 
 
-def _state_of(weight: Tensor, training: bool) -> Tuple:
+def _state_of(weight: Tensor, *others: Any) -> Tuple:
     """What tells one state of ``weight`` from another without reading it:
-    its memory, its version counter and the number of optimizer steps."""
+    its memory, its version counter and the number of optimizer steps; and
+    whatever else decides what is made of it."""
     return (weight.data_ptr(), weight._version, _Steps.taken, weight.shape,
-            weight.stride(), weight.dtype, weight.device, training)
+            weight.stride(), weight.dtype, weight.device, *others)
 
 
 def _version_of(weight: Tensor) -> int:
@@ -104,6 +105,22 @@ def _is_transformed(weight: Tensor) -> bool:
     return weight.is_meta
 
 
+def _threshold(settings: TernarySettings,
+               weight: Tensor) -> Union[Tensor, ThresholdRule]:
+    """Return the thresholds of the filters, (C_out, 1), or a function that
+    finds them block by block, so that the weights are read from memory
+    once."""
+    if settings.threshold == 'exact':
+        return exact_threshold(float_rows(weight), settings.min_sparsity)
+    rule: ThresholdRule = (
+        mean_threshold if settings.threshold == 'mean' else max_threshold)
+    if settings.min_sparsity > 0:
+        rows = float_rows(weight)
+        return torch.maximum(
+            rule(rows), sparsity_threshold(rows, settings.min_sparsity))
+    return rule
+
+
 def project_weight(settings: TernarySettings,
                    weight: Tensor) -> Tuple[Projection, Tensor]:
     """Project the filters of a weight onto ternary directions.
@@ -117,21 +134,14 @@ def project_weight(settings: TernarySettings,
         tuple: The :class:`~mmtern.ops.Projection` and the codes {-1, 0, +1},
         int8, in shape and memory format of ``weight``.
     """
-    rows = float_rows(weight)
-    if settings.threshold == 'exact':
-        threshold: Union[Tensor, Callable[[Tensor], Tensor]] = exact_threshold(
-            rows, settings.min_sparsity)
-    else:
-        # A function: ``project`` calls it block by block, so that the weights
-        # are read from memory once.
-        rule: Callable[[Tensor], Tensor] = (
-            mean_threshold if settings.threshold == 'mean' else max_threshold)
-        threshold = rule
-        if settings.min_sparsity > 0:
-            threshold = torch.maximum(
-                rule(rows), sparsity_threshold(rows, settings.min_sparsity))
+    return _project(weight, _threshold(settings, weight))
+
+
+def _project(
+        weight: Tensor,
+        threshold: Union[Tensor, ThresholdRule]) -> Tuple[Projection, Tensor]:
     codes = empty_as(weight, torch.int8)
-    return project(rows, threshold, rows_of(codes)), codes
+    return project(float_rows(weight), threshold, rows_of(codes)), codes
 
 
 class Quantizer:
@@ -156,6 +166,7 @@ class Quantizer:
         self.beta = 1.0
         self.temperature = 0.0
         # A file of trained scales holds least squares ones beside them.
+        self._is_soft = settings.forward == 'soft'
         self._scale_kind = 'lsq' if settings.learns_scale else settings.scale
         self._entry: Optional[_Entry] = None
 
@@ -211,52 +222,53 @@ class Quantizer:
         if _is_transformed(weight):
             return self._traceable(weight, training, beta)
         entry = self._entry_of(weight, training)
-        wants_gradient = torch.is_grad_enabled() and weight.requires_grad
-        if not training:
-            values = entry.values
-            if values is None:
-                values = entry.values = self._values_of(entry, weight)
-            if not wants_gradient or torch.jit.is_tracing():
-                return values
-            return self._node(entry, weight, beta, lambda: values)
-        soft = self.settings.forward == 'soft'
-        if not wants_gradient:
-            return self._blend(entry, weight, beta, soft)
-        if (takes_codes and beta == 1 and not soft
+        if not (torch.is_grad_enabled() and weight.requires_grad):
+            return self._values(entry, weight, training)
+        if not training and torch.jit.is_tracing():
+            return self._values(entry, weight, training)
+        if (takes_codes and training and beta == 1 and not self._is_soft
                 and weight.device.type not in fused.DEVICES):
-            sink = self._node(
-                entry, weight, beta, weight.detach, as_codes=True)
-            return QuantizedWeight(entry.codes, entry.scale, sink)
-        return self._node(entry, weight, beta,
-                          lambda: self._blend(entry, weight, beta, soft), soft)
+            assert entry.quantized is not None  # made by no kernel
+            sink = self._node(entry, weight, training, as_codes=True)
+            return entry.quantized._replace(sink=sink)
+        return self._node(entry, weight, training)
 
     def project(self, weight: Tensor, training: bool = False) -> Projection:
         """Return the projection of the present ``weight``'s filters."""
-        return self._entry_of(weight, training).projection
+        return Projection(*self._entry_of(weight, training).fields)
 
     def codes(self, weight: Tensor, training: bool = False) -> Tensor:
         """Return the codes {-1, 0, +1} of the present ``weight``, int8, in
         its shape and memory format; they are not to be written to."""
-        return self._entry_of(weight, training).codes
+        entry = self._entry_of(weight, training)
+        if entry.quantized is not None:
+            return entry.quantized.codes
+        codes = empty_as(weight, torch.int8)
+        rows = float_rows(weight)
+        rows_of(codes).copy_(ternary_codes(rows, entry.fields[0]))
+        return codes
 
     def scale(self, weight: Tensor) -> Tensor:
         """Return the scale ``a`` of each filter in eval, (C_out, 1),
         float32; the least squares one where the layer trains its own."""
-        return self._entry_of(weight, False).scale
+        quantized = self._entry_of(weight, False).quantized
+        assert quantized is not None  # as always in eval
+        return quantized.scale
 
     def _entry_of(self, weight: Tensor, training: bool) -> _Entry:
         """Return the cache entry of the present ``weight``.
 
         An entry is trusted until the weight's memory or version changes, an
-        optimizer steps, the layer switches between train and eval, or a
-        gradient arrives (see :meth:`_rescale`). While training, a weight
-        without gradient gives none of these signs (mmdet's MeanTeacherHook
-        writes to it through ``.data``), and an inference tensor has no
-        version: both are projected anew.
+        optimizer steps, the layer switches between train and eval, the
+        schedule moves on, or a gradient arrives (see :meth:`_rescale`). While
+        training, a weight without gradient gives none of these signs (mmdet's
+        MeanTeacherHook writes to it through ``.data``), and an inference
+        tensor has no version: both are projected anew.
         """
         if weight.is_inference() or (training and not weight.requires_grad):
             return self._new_entry(weight, training, ())
-        entry, state = self._entry, _untraced(_state_of, weight, training)
+        entry, state = self._entry, _untraced(_state_of, weight, training,
+                                              self.beta, self.temperature)
         if entry is None or entry.state != state:
             self._entry = entry = None  # before its successor takes memory
             entry = self._new_entry(weight, training, state)
@@ -269,55 +281,70 @@ class Quantizer:
             # An entry must serve calls in and out of inference mode.
             with torch.inference_mode(False):
                 return self._new_entry(weight, training, state)
-        projection, codes = _untraced(project_weight, self.settings, weight)
+        threshold = _untraced(_threshold, self.settings, weight)
+        if training and not self._is_soft and not self.settings.learns_scale:
+            made = _untraced(project_and_blend, weight, threshold,
+                             self._scale_kind, self.beta)
+            if made is not None:
+                fields, values = made
+                return _Entry(state, weight.detach(), fields, None, values)
+        projection, codes = _untraced(_project, weight, threshold)
         scale = projection.scale(self._scale_kind)
         if not training:
             # Makes the projection idempotent, so that a file can hold a t in
             # place of w. In training a last bit is not worth a pass over the
             # weights.
             scale = _untraced(keep_ternary_scale, float_rows(weight), scale)
-        return _Entry(state, weight.detach(), projection, codes, scale)
+        return _Entry(state, weight.detach(), projection,
+                      QuantizedWeight(codes, scale))
 
-    def _values_of(self, entry: _Entry, weight: Tensor) -> Tensor:
+    def _values(self, entry: _Entry, weight: Tensor, training: bool) -> Tensor:
+        """Return the weight that a layer computes with, out of the graph."""
+        if entry.values is not None:
+            return entry.values
+        if training:
+            return self._blend(entry, weight, self.beta, self._is_soft)
+        assert entry.quantized is not None
         with torch.inference_mode(weight.is_inference()), torch.no_grad():
-            return _untraced(
-                QuantizedWeight(entry.codes, entry.scale).values, weight.dtype)
+            entry.values = _untraced(entry.quantized.values, weight.dtype)
+        return entry.values
 
     def _blend(self, entry: _Entry, weight: Tensor, beta: float,
                soft: bool) -> Tensor:
         """Return ``w + beta (a t - w)``, out of the graph; for a soft forward
         with the temperature Sigmoid in the place of ``a t``."""
+        assert entry.quantized is not None
         if soft:
             values = empty_as(weight)
             rows_of(values).copy_(
                 soft_ternary(
-                    float_rows(weight), entry.projection.threshold,
-                    entry.scale, self.temperature))
+                    float_rows(weight), entry.fields[0], entry.quantized.scale,
+                    self.temperature))
         else:
-            values = QuantizedWeight(entry.codes,
-                                     entry.scale).values(weight.dtype)
+            values = entry.quantized.values(weight.dtype)
         return values if beta == 1 else torch.lerp(weight.detach(), values,
                                                    beta)
 
     def _node(self,
               entry: _Entry,
               weight: Tensor,
-              beta: float,
-              make: Callable[[], Tensor],
-              soft: bool = False,
+              training: bool,
               as_codes: bool = False) -> Tensor:
-        """Return what ``make`` makes, in the graph; the one in ``entry``
-        where it still serves."""
-        graph, made_for = entry.graph, (beta, self.temperature, as_codes)
+        """Return what stands for the quantized weight in the graph: the one
+        in ``entry`` where it still serves."""
+        graph = entry.graph
         if (graph is None or graph.weight is not weight
-                or graph.made_for != made_for):
-            node = straight_through(weight, make(),
-                                    self._rescale(weight, entry, beta, soft))
-            entry.graph = graph = _Graph(weight, made_for, node)
+                or graph.as_codes != as_codes):
+            values = (
+                entry.storage if as_codes else self._values(
+                    entry, weight, training))
+            node = straight_through(weight, values,
+                                    self._rescale(entry, training))
+            entry.graph = graph = _Graph(weight, as_codes, node)
         return graph.node
 
-    def _rescale(self, weight: Tensor, entry: _Entry, beta: float,
-                 soft: bool) -> Callable[[Tensor], Tensor]:
+    def _rescale(self, entry: _Entry,
+                 training: bool) -> Callable[[Tensor], Tensor]:
         """Return the function from the gradient at the quantized weight to
         that at the latent one. In the ternary phase it multiplies by ``g`` of
         :func:`~mmtern.ops.rescale_factor`, ``floor + (1 - floor) 4 s (1 - s)``
@@ -329,11 +356,12 @@ class Quantizer:
         the gradient, with an optimizer or by hand: the entry is dropped.
         """
         settings, temperature = self.settings, self.temperature
+        beta, soft = (self.beta, self._is_soft) if training else (1.0, False)
         # Not the entry: it holds the graph, which holds this function. Nor
         # the quantizer, which holds the entry.
-        threshold, scale = entry.projection.threshold, entry.scale
-        latent, quantizer = weight.detach(), weakref.ref(self)
-        version = _version_of(latent)
+        threshold, latent = entry.fields[0], entry.storage
+        quantized = entry.quantized if soft else None
+        quantizer, version = weakref.ref(self), _version_of(latent)
 
         def rescale(grad: Tensor) -> Tensor:
             owner = quantizer()
@@ -344,9 +372,10 @@ class Quantizer:
                     'the latent weight of a ternary layer was changed by an '
                     'inplace operation between forward and backward, so its '
                     'gradient cannot be computed')
-            if soft:
+            if quantized is not None:
                 slope = soft_ternary_slope(
-                    float_rows(latent), threshold, scale, temperature)
+                    float_rows(latent), threshold, quantized.scale,
+                    temperature)
                 grad = in_layout_of(latent, grad.detach().clone())
                 rows_of(grad).mul_(slope.mul_(beta).add_(1 - beta))
                 return grad
@@ -365,7 +394,7 @@ class Quantizer:
         if _is_transformed(weight):
             _, codes = project_weight(self.settings, weight)
         else:
-            codes = self._entry_of(weight, training).codes
+            codes = self.codes(weight, training)
         values = learned_scale(weight, weight_scale.float(), codes.flatten(1))
         values = values.to(weight.dtype)
         return values if beta == 1 else torch.lerp(weight, values, beta)
@@ -376,8 +405,7 @@ class Quantizer:
         nothing cached: the same values and, at ``T = 0``, gradient."""
         with torch.no_grad():
             entry = self._new_entry(weight, training, ())
-            soft = training and self.settings.forward == 'soft'
-            values = self._blend(entry, weight, beta, soft)
+            values = self._values(entry, weight, training)
         return weight + (values - weight).detach()
 
 

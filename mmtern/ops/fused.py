@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 # Device types that the kernels run on; to be set to () to go without them.
-# There a layer in training computes with a float copy of its ternary weight;
-# elsewhere from int8 codes.
+# There a layer in training computes with a float copy of its ternary weight,
+# as a kernel can write it; elsewhere from int8 codes.
 DEVICES = ('cuda', )
 
 # The kernels of each of these types once they were tried: a module, or None.
@@ -15,18 +15,26 @@ KERNELS: Dict[str, Any] = {}
 
 
 def kernels_for(weight: Tensor, *others: Optional[Tensor]) -> Any:
-    """The kernels, as a module, where rows of these can be given to them:
-    ``weight`` in float32, all contiguous and on a GPU with a Triton that
-    works. Else None."""
+    """The kernels, as a module, where filters of these can be given to them:
+    ``weight`` in float32, all without gaps in memory and on a GPU with a
+    Triton that works. Else None."""
     device = weight.device.type
     if device not in DEVICES or weight.dtype != torch.float32:
         return None
-    tensors = (weight, *(x for x in others if x is not None))
-    if not weight.numel() or not all(x.is_contiguous() for x in tensors):
+    if not (weight.numel() and is_dense(weight)
+            and all(x is None or is_dense(x) for x in others)):
         return None
     if device not in KERNELS:
         KERNELS[device] = _try_kernels(device)
     return KERNELS[device]
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Return whether the filters of ``tensor`` lie in memory one after the
+    other, without gaps: contiguous or ``channels_last``."""
+    return tensor.is_contiguous() or (
+        tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last))
 
 
 def _try_kernels(device: str) -> Any:
@@ -34,7 +42,7 @@ def _try_kernels(device: str) -> Any:
     try:
         from . import kernels
         row = torch.ones(1, 2, device=device)
-        one = kernels.project_rows(row, None, 0.7, None)[0]
+        one = kernels.project_rows(row, None, 0.7)[0]
         kernels.rescale_rows(row, row, one, 1.0, 0.2, True, row)
         kernels.turn_rows(row, one, one, one, one, one, row)
         return kernels

@@ -213,11 +213,9 @@ def project(weight: Tensor,
     if weight.device.type in fused.DEVICES:
         kernels = fused.kernels_for(weight, codes)
     if kernels is not None:
-        of_mean = threshold is mean_threshold
-        if callable(threshold) and not of_mean:
-            threshold = threshold(weight)
-        return Projection(*kernels.project_rows(
-            weight, None if of_mean else threshold, MEAN_FACTOR, codes))
+        fields = kernels.project_rows(weight, _for_kernel(weight, threshold),
+                                      MEAN_FACTOR, codes)
+        return Projection(*fields.unbind())
     parts = [
         _project_block(
             weight[block],
@@ -228,6 +226,43 @@ def project(weight: Tensor,
     if len(parts) == 1:
         return parts[0]
     return Projection(*map(torch.cat, zip(*parts)))
+
+
+def project_and_blend(weight: Tensor, threshold: Union[Tensor, ThresholdRule],
+                      scale: str,
+                      beta: float) -> Optional[Tuple[Tensor, Tensor]]:
+    """Make in one kernel what a layer in training needs of its weight, where
+    there is one; it spares a GPU's host the calls in between.
+
+    Args:
+        weight (Tensor): Filters, shape (C_out, ...), any float dtype.
+        threshold (Tensor or Callable): As of :func:`project`.
+        scale (str): Kind of the scale ``a``, see :meth:`Projection.scale`.
+        beta (float): Share of the way from ``w`` to ``a t``.
+
+    Returns:
+        tuple or None: The fields of the :class:`Projection`, (5, C_out, 1),
+        and ``w + beta (a t - w)`` in shape, layout and dtype of ``weight``.
+    """
+    if weight.device.type not in fused.DEVICES:
+        return None
+    rows = dense_filters(weight)
+    kernels = fused.kernels_for(rows)
+    if kernels is None:
+        return None
+    values = empty_as(weight)
+    fields = kernels.project_rows(rows, _for_kernel(rows, threshold),
+                                  MEAN_FACTOR, values, scale, beta)
+    return fields, values
+
+
+def _for_kernel(weight: Tensor,
+                threshold: Union[Tensor, ThresholdRule]) -> Optional[Tensor]:
+    """Return the thresholds to give to a kernel; None for those that it finds
+    itself."""
+    if threshold is mean_threshold:
+        return None
+    return threshold if isinstance(threshold, Tensor) else threshold(weight)
 
 
 def _project_block(rows: Tensor, threshold: Union[Tensor, ThresholdRule],
@@ -270,10 +305,9 @@ def keep_ternary_scale(weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def _layout(weight: Tensor) -> torch.memory_format:
-    channels_last = (
-        weight.dim() == 4 and not weight.is_contiguous()
-        and weight.is_contiguous(memory_format=torch.channels_last))
-    return torch.channels_last if channels_last else torch.contiguous_format
+    if weight.is_contiguous() or not fused.is_dense(weight):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def rows_of(weight: Tensor) -> Tensor:
@@ -298,6 +332,14 @@ def float_rows(weight: Tensor) -> Tensor:
     """Return :func:`rows_of` ``weight`` in float32 and out of the graph, shape
     (C_out, d)."""
     return rows_of(weight.detach()).float()
+
+
+def dense_filters(weight: Tensor) -> Tensor:
+    """Return what a kernel takes for ``weight``: itself where its filters are
+    float32 and lie one after the other, else :func:`float_rows`."""
+    if weight.dtype == torch.float32 and fused.is_dense(weight):
+        return weight
+    return float_rows(weight)
 
 
 def empty_as(weight: Tensor, dtype: Optional[torch.dtype] = None) -> Tensor:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from . import fused
-from .projection import (TINY, empty_as, float_rows, in_layout_of, row_blocks,
-                         rows_of)
+from .projection import (TINY, dense_filters, empty_as, float_rows,
+                         in_layout_of, row_blocks, rows_of)
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Returns ``values`` for a weight; backward re-scales the gradient.
+    """Returns what ``make`` makes for a weight; backward re-scales the
+    gradient.
 
     The factor is computed when the gradient arrives instead of being saved,
     and nothing goes through ``save_for_backward``: autograd frees what it
@@ -129,15 +130,15 @@ def rescale_gradient(grad: Tensor,
     """
     if _is_one(temperature, floor):
         return grad
-    out, rows = empty_as(weight, grad.dtype), float_rows(weight)
-    grad_rows, out_rows = rows_of(in_layout_of(weight, grad)), rows_of(out)
-    kernels = None
+    out, grad = empty_as(weight, grad.dtype), in_layout_of(weight, grad)
     if weight.device.type in fused.DEVICES:
-        kernels = fused.kernels_for(rows, grad_rows, out_rows, threshold)
-    if kernels is not None:
-        kernels.rescale_rows(grad_rows, rows, threshold, temperature, floor,
-                             normalize, out_rows)
-        return out
+        filters = dense_filters(weight)
+        kernels = fused.kernels_for(filters)
+        if kernels is not None:
+            kernels.rescale_rows(grad, filters, threshold.contiguous(),
+                                 temperature, floor, normalize, out)
+            return out
+    rows, grad_rows, out_rows = float_rows(weight), rows_of(grad), rows_of(out)
     for block in row_blocks(rows):
         factor = rescale_factor(rows[block], threshold[block], temperature,
                                 floor, normalize)

@@ -76,26 +76,26 @@ def _calls(work: Callable[[], object]) -> int:
     return seen['call']
 
 
-def _launches(work: Callable[[], object], device: str) -> int:
+def _launches(work: Callable[[], object], stepper: Stepper) -> int:
     """Return how many kernels ``work`` starts on a GPU, or elsewhere how many
-    operations write to memory."""
-    if device == 'cuda':
+    operations write to memory, those of the stub included."""
+    if stepper.device == 'cuda':
         with profile(activities=[ProfilerActivity.CUDA]) as trace:
             work()
             torch.cuda.synchronize()
         kinds = [event.device_type for event in trace.events()]
         return kinds.count(torch.autograd.DeviceType.CUDA)
+    before = stepper.started()
     with _Operations() as operations:
         work()
-    return operations.count
+    return operations.count + stepper.started() - before
 
 
 def _counts(stepper: Stepper, parts: List[str]) -> Counter:
     """Count calls and launches of one step's forward and backward."""
     counted: Counter = Counter()
     for kind, count in (('calls', _calls),
-                        ('launches',
-                         lambda work: _launches(work, stepper.device))):
+                        ('launches', lambda work: _launches(work, stepper))):
         made: Dict[str, Tensor] = {}
         counted[f'forward_{kind}'] = count(
             lambda: made.update(loss=stepper.forward()))

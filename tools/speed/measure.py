@@ -2,7 +2,7 @@
 import time
 from dataclasses import dataclass
 from statistics import quantiles
-from typing import Dict, List
+from typing import Callable, Dict, List
 
 import torch
 from torch import Tensor
@@ -10,7 +10,6 @@ from torch import Tensor
 from mmtern import ternary_layers
 from mmtern.engine.hooks.regularizer import cosine_distances
 from mmtern.ops import fused
-from . import stub
 from .cases import Case, scaling_cases
 
 
@@ -31,8 +30,8 @@ class Mode:
             loss.
         channels_last: Memory format of images and weights.
         way: 'kernels' for what a device does by itself; 'codes' for the
-            CPU's way on a GPU, too; 'stub' for a GPU's way on a CPU, with
-            kernels that do nothing.
+            CPU's way on a GPU, too; 'stub' for a GPU's way on a CPU, see
+            :mod:`speed.stub`.
     """
     phase: str
     precision: str = 'float32'
@@ -47,8 +46,12 @@ class Stepper:
                  device: str) -> None:
         fused.DEVICES = dict(
             kernels=('cuda', ), stub=('cpu', ), codes=())[mode.way]
+        # Kernels started so far that no operation of PyTorch stands for.
+        self.started: Callable[[], int] = lambda: 0
         if mode.way == 'stub':
-            fused.KERNELS['cpu'] = stub
+            from . import stub  # needs Triton
+            stub.install()
+            self.started = stub.launches
         self.device, self.phase = device, mode.phase
         self.autocast = torch.autocast(
             device,

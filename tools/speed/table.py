@@ -40,6 +40,18 @@ def markdown_table(lines: List[Dict]) -> str:
     hosts = [x for x in lines if x['case'] == 'host']
     if hosts:
         rows += ['', *host_rows(hosts)]
+    endured = [x for x in lines if x.get('phase') == 'endurance']
+    if endured:
+        rows += [
+            '', '| float16 with a loss scaler | iterations | skipped | not '
+            'finite | stale layers | first loss | last loss | machine |',
+            '|---|---|---|---|---|---|---|---|'
+        ]
+    rows += [
+        f'| {x["case"]} | {x["iterations"]} | {x["skipped"]} | '
+        f'{x["not_finite"]} | {x["stale"]} | {x["first_loss"]} | '
+        f'{x["last_loss"]} | {x["machine"]} |' for x in endured
+    ]
     rows += [
         '', '| quantizer alone, forward and backward | ns a weight | passes '
         'over memory | machine |', '|---|---|---|---|'
