@@ -38,13 +38,21 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def _try_kernels(device: str) -> Any:
-    """Run them once: Triton compiles on the spot, and needs a C compiler."""
+    """Run them twice: Triton compiles on the spot, which needs a C compiler,
+    and what it compiled is started another way. Then look at what they
+    make."""
     try:
         from . import kernels
-        row = torch.ones(1, 2, device=device)
-        one = kernels.project_rows(row, None, 0.7)[0]
-        kernels.rescale_rows(row, row, one, 1.0, 0.2, True, row)
-        kernels.turn_rows(row, one, one, one, one, one, row)
+        row = torch.tensor([[3.0, -1.0]], device=device)
+        out = torch.empty_like(row)
+        for _ in range(2):
+            one = kernels.project_rows(row, None, 0.7, out.zero_(), 'norm')[0]
+            kernels.rescale_rows(row, row, one, 1.0, 0.2, True,
+                                 torch.empty_like(row))
+            kernels.turn_rows(row, one, one, one, one, one[0, 0],
+                              torch.empty_like(row))
+            if not torch.allclose(out, out.new_tensor([[10**0.5, 0.0]])):
+                raise ValueError(f'made {out.tolist()} of {row.tolist()}')
         return kernels
     except Exception as error:  # whatever a compiler may raise
         warnings.warn(

@@ -1,8 +1,10 @@
 """The Triton kernels against PyTorch's own operations. Without a GPU, Triton
 interprets them (see conftest.py)."""
+import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,3 +141,46 @@ def test_a_triton_that_fails_is_done_without():
                           text=True)
     assert done.returncode == 0, done.stderr
     assert 'goes without its Triton kernels' in done.stdout
+
+
+STARTS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from mmtern.ops import kernels
+from speed import stub
+
+def same(one, other):
+    return one is other or not torch.is_tensor(one) and one == other
+
+stub.install()
+memory = torch.empty(4 * 64 + 1)
+for weight in (memory[:-1].view(4, 64), memory[1:].view(4, 64)):
+    out, starts = torch.empty_like(weight), []
+    for _ in range(3):
+        fields = kernels.project_rows(weight, None, 0.7, out, 'norm', 0.25)
+        start = [x for x in stub.last_start() if x is not fields]
+        starts.append(start)
+    for start in starts[1:]:
+        assert len(start) == len(starts[0])
+        assert all(map(same, start, starts[0])), (start, starts[0])
+    print(len(kernels.COMPILED), stub.launches())
+"""
+
+
+def test_kept_kernels_start_as_triton_starts_them():
+    """The second start of a kernel goes past Triton's look-up. Compiled for a
+    GPU, by a driver that starts nothing."""
+    environment = {
+        key: value
+        for key, value in os.environ.items() if key != 'TRITON_INTERPRET'
+    }
+    tools = Path(__file__).parents[2] / 'tools'
+    done = subprocess.run([sys.executable, '-c', STARTS,
+                           str(tools)],
+                          env=environment,
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    # Unaligned memory is left to Triton, which compiles anew for it.
+    assert done.stdout.split() == ['1', '3', '1', '6']

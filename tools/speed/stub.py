@@ -8,16 +8,21 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime import driver
 
+from mmtern.ops import fused, kernels
+
 
 class _Launcher:
-    """Stands for a compiled kernel's call of the driver; counts them all."""
+    """Stands for a compiled kernel's call of the driver; counts them all
+    and keeps what the last one was given."""
     started = 0
+    last: Tuple = ()
 
     def __init__(self, *_: Any) -> None:
         pass
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, *args: Any) -> None:
         _Launcher.started += 1
+        _Launcher.last = args
 
 
 class _Binaries:
@@ -64,6 +69,8 @@ def install() -> None:
     """Have Triton's kernels take tensors of a CPU and leave their outputs as
     they were allocated."""
     torch.set_flush_denormal(True)  # what lies there may be slow otherwise
+    # Not to be tried, as they make nothing.
+    fused.KERNELS['cpu'] = kernels
     if not isinstance(driver._active, _Driver):
         driver.set_active(_Driver())
 
@@ -71,3 +78,10 @@ def install() -> None:
 def launches() -> int:
     """Return how many kernels were started so far."""
     return _Launcher.started
+
+
+def last_start() -> Tuple:
+    """Return what the driver was told at the last start: grid, stream, kernel
+    and arguments; not what profilers are told."""
+    grid_to_kernel, arguments = _Launcher.last[:6], _Launcher.last[7:]
+    return (*grid_to_kernel, *arguments)
