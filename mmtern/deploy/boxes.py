@@ -9,11 +9,12 @@ so heads of other projects that keep mmdet's decoding are covered, too.
 from typing import Any, Callable, List, Sequence, Tuple, Type
 
 import torch
-from mmdet.models.dense_heads import GFLHead, RPNHead, TOODHead, YOLOXHead
+from mmdet.models.dense_heads import (FoveaHead, GFLHead, RPNHead, TOODHead,
+                                      YOLOV3Head, YOLOXHead)
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.task_modules.coders import (DeltaXYWHBBoxCoder,
                                               DistancePointBBoxCoder,
-                                              TBLRBBoxCoder)
+                                              TBLRBBoxCoder, YOLOBBoxCoder)
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
@@ -66,19 +67,20 @@ class DenseBoxes(nn.Module):
     """
     proposals = False
     clips = True
+    # Pixels between the last column that a box reaches and the width.
+    margin = 0
+    coders: Tuple[Type, ...] = (DeltaXYWHBBoxCoder, DistancePointBBoxCoder,
+                                TBLRBBoxCoder)
 
     def __init__(self, head: Any, cfg: ConfigDict) -> None:
         super().__init__()
         check_suppression(cfg)
         coder = getattr(head, 'bbox_coder', None)
-        if type(coder) not in (DeltaXYWHBBoxCoder, DistancePointBBoxCoder,
-                               TBLRBBoxCoder):
+        if type(coder) not in self.coders:
             raise ValueError(f'the box coder {type(coder).__name__}')
         if getattr(
                 getattr(head, 'loss_cls', None), 'custom_cls_channels', False):
             raise ValueError(f'the scores of {type(head.loss_cls).__name__}')
-        if not hasattr(head, 'loss_cls'):  # mmdet's own decoding asks it
-            raise ValueError('no loss_cls')
         if cfg.get('nms_pre', -1) <= 0:
             raise ValueError('a test_cfg without nms_pre')
         if cfg.get('min_bbox_size', -1) > 0 and not self.proposals:
@@ -95,7 +97,7 @@ class DenseBoxes(nn.Module):
         """
         scores, boxes, labels = self.candidates(outputs)
         if self.clips and self.head.bbox_coder.clip_border:
-            boxes = clip(boxes, image_size(image))
+            boxes = clip(boxes, image_size(image) - self.margin)
         scores = mark(
             scores,
             large_enough(boxes, self.cfg)
@@ -141,13 +143,14 @@ class DenseBoxes(nn.Module):
         The priors of the K best scores are among the K best priors by their
         best class: only these are looked at class by class.
         """
-        if not self.head.use_sigmoid_cls:
+        sigmoid = getattr(self.head, 'use_sigmoid_cls', True)
+        if not sigmoid:
             logits = logits.softmax(-1)[..., :-1]
         _, priors = largest(logits.amax(-1), self.cfg.nms_pre)
         logits = take(logits, priors)
         classes = logits.shape[2]
         values, places = largest(logits.flatten(1), self.cfg.nms_pre)
-        scores = values.sigmoid() if self.head.use_sigmoid_cls else values
+        scores = values.sigmoid() if sigmoid else values
         scores = mark(scores, scores > self.cfg.get('score_thr', 0))
         row = torch.div(places, classes, rounding_mode='floor')
         return scores, take(priors, row), places - row * classes
@@ -206,6 +209,51 @@ class AlignedBoxes(DenseBoxes):
         return deltas * self.head.prior_generator.strides[index][0]
 
 
+class BaseLengthBoxes(DenseBoxes):
+    """``FoveaHead``: sides are exponentials of a level's base length."""
+    margin = 1
+
+    def decode(self, index: int, priors: Tensor, deltas: Tensor) -> Tensor:
+        left_top, right_bottom = (deltas.exp() *
+                                  self.head.base_edge_list[index]).split(
+                                      2, -1)
+        return torch.cat([priors - left_top, priors + right_bottom], -1)
+
+
+class GridBoxes(DenseBoxes):
+    """``YOLOV3Head``: one map a level with all that belongs to a prior, and
+    the best of all levels together, among those whose objectness is at least
+    ``conf_thr``."""
+    clips = False
+    coders = (YOLOBBoxCoder, )
+
+    def candidates(self, outputs: Sequence[Sequence[Tensor]]) -> Detections:
+        (levels, ) = outputs
+        sizes = [level.shape[-2:] for level in levels]
+        priors = self.head.prior_generator.grid_priors(
+            sizes, device=levels[0].device)
+        strides = torch.cat([
+            torch.full_like(own[:, :1], stride)
+            for own, stride in zip(priors, self.head.featmap_strides)
+        ])
+        attributes = torch.cat(
+            [flat(level, self.head.num_attrib) for level in levels], 1)
+        objectness = attributes[..., 4].sigmoid()
+        logits = attributes[..., 5:]
+        sure = objectness >= self.cfg.get('conf_thr', -1)
+        # A score of 0 passes no threshold.
+        logits = torch.where(sure[..., None], logits,
+                             torch.full_like(logits, -1e4))
+        scores, places, labels = self.best(logits)
+        deltas = take(attributes[..., :4], places)
+        deltas = torch.cat([deltas[..., :2].sigmoid(), deltas[..., 2:]], -1)
+        boxes = self.head.bbox_coder.decode(
+            torch.cat(priors)[places], deltas, strides[places])
+        scores = mark(scores * take(objectness, places), scores
+                      > NO_CANDIDATE / 2)
+        return scores, boxes, labels
+
+
 class ObjectnessBoxes(nn.Module):
     """``YOLOXHead``: one class a prior, no bound on their number.
 
@@ -256,6 +304,9 @@ _KNOWN: List[Tuple[Callable[[nn.Module], bool], Type]] = [
     (lambda head: _inherits(head, GFLHead, *_SINGLE, *_SHARED),
      DistributionBoxes),
     (lambda head: _inherits(head, TOODHead, *_SINGLE, *_SHARED), AlignedBoxes),
+    (lambda head: _inherits(head, FoveaHead, *_SINGLE, *_SHARED, '_bbox_decode'
+                            ), BaseLengthBoxes),
+    (lambda head: _inherits(head, YOLOV3Head, *_SHARED), GridBoxes),
     (lambda head: _inherits(head, BaseDenseHead, *_SINGLE, *_SHARED),
      DenseBoxes),
 ]

@@ -89,8 +89,8 @@ class DetectorGraphs:
                       None)
         forms = [wanted, wanted._replace(batch=1)]
         if not input_size:
-            size = _fixed_size(cfg)
-            forms += [Form(size, None), Form(size, 1)]
+            for size in _fixed_sizes(cfg, self.pads):
+                forms += [Form(size, None), Form(size, 1)]
         failure = None
         for form in forms:
             try:
@@ -319,15 +319,16 @@ def _axes(name: str, dims: int, form: Form) -> Dict[int, str]:
     return axes
 
 
-def _fixed_size(cfg: Config) -> Tuple[int, int]:
-    """Return height and width of the test pipeline's images, as multiples of
-    the divisor."""
+def _fixed_sizes(cfg: Config, pads: bool) -> List[Tuple[int, int]]:
+    """Return height and width of the test pipeline's images: as they are,
+    unless the detector ``pads``, and as multiples of the divisor."""
     for transform in test_pipeline(cfg):
         scale = transform.get('scale')
         if isinstance(scale, (list, tuple)) and len(scale) == 2:
             width, height = (-(-side // DIVISOR) * DIVISOR for side in scale)
-            return height, width
-    return _SIZES[0]
+            exact = [] if pads else [(scale[1], scale[0])]
+            return list(dict.fromkeys([*exact, (height, width)]))
+    return [_SIZES[0]]
 
 
 @contextmanager

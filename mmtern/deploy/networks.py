@@ -4,7 +4,7 @@ from typing import Any, List, Sequence, Tuple
 import torch
 import torch.nn.functional as F
 from mmdet.models import SingleStageDetector, StandardRoIHead, TwoStageDetector
-from mmdet.models.dense_heads import TOODHead
+from mmdet.models.dense_heads import SSDHead, TOODHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ class DenseNetwork(nn.Module):
 
     Args:
         detector (nn.Module): One of mmdet, from :func:`mmtern.freeze`; it is
-            changed where a head does not trace.
+            changed where a head does not trace, or does not decode.
     """
 
     def __init__(self, detector: Any) -> None:
@@ -26,6 +26,10 @@ class DenseNetwork(nn.Module):
             detector.rpn_head if self.with_features else detector.bbox_head)
         if type(self.head) is TOODHead:
             self.head.__class__ = _GridTOODHead
+        if isinstance(self.head,
+                      SSDHead) and not hasattr(self.head, 'loss_cls'):
+            # mmdet 3.3's own decoding asks every head for it.
+            self.head.loss_cls = None
 
     def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
         """Return maps (N, C', H/s, W/s), in the order of

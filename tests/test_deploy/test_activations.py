@@ -54,9 +54,9 @@ def test_a_detector_that_loses_its_boxes_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def chain(second):
-    """A channel of 1000 and one of 1 from a convolution, through a Relu to
-    the second, to a third."""
+def chain(second, large=1000):
+    """A channel of 1000, or ``large``, and one of 1 from a convolution,
+    through a Relu to the second, to a third."""
 
     def weight(name, value):
         return onnx.numpy_helper.from_array(np.float32(value), name)
@@ -77,7 +77,7 @@ def chain(second):
     ], [onnx.helper.make_tensor_value_info('f', onnx.TensorProto.FLOAT, None)
         ], [
             weight('a',
-                   np.diag([1000, 1])[..., None, None]),
+                   np.diag([large, 1])[..., None, None]),
             weight('second', second[..., None, None]),
             weight('e', np.ones((1, 2, 1, 1)))
         ])
@@ -111,3 +111,17 @@ def test_layers_that_8_bits_would_spoil(second, expected):
     }
     assert ('c' in rounded) == (not expected)
     assert 'd' in rounded
+
+
+@pytest.mark.parametrize('large, expected', [(8, set()),
+                                             (16, {'a', 'second'})])
+def test_how_much_is_spoiled(large, expected):
+    """Beside a channel that is 8 times as large a small one keeps 37 decibels,
+    and 30 beside one that is 16 times as large."""
+    generator = np.random.default_rng(0)
+    images = [
+        dict(image=generator.normal(size=(1, 2, 8, 8)).astype(np.float32))
+        for _ in range(2)
+    ]
+    second = np.array([[1 / large], [1]])
+    assert spoiled(chain(second, large), images, set()) == expected

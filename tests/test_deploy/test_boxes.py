@@ -10,6 +10,7 @@ from mmengine.hub import get_config
 
 from mmtern import freeze
 from mmtern.deploy import OnnxDetector, save_onnx
+from mmtern.deploy.boxes import boxes_of
 from mmtern.deploy.export import PIXELS
 from tests.small_detectors import build as build_small
 from tests.small_detectors import small_fcos, ternary_twin
@@ -257,6 +258,80 @@ def test_points_and_group_norms(tmp_path):
     save_onnx(model, whole, path, META)
     found = session(path).run(None, dict(image=torch.stack(images(1)).numpy()))
     assert found[0].shape[0] == 1
+
+
+def small_others():
+    """mmdet's SSDLite, YOLOv3 and FoveaBox with few channels, and the numbers
+    of channels that their heads put out in each level."""
+    ssd = get_config(
+        'mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py').model
+    ssd.backbone.widen_factor = 0.25
+    ssd.neck.update(in_channels=(24, 1280), out_channels=(24, 1280, *[16] * 4))
+    ssd.bbox_head.in_channels = ssd.neck.out_channels
+    yolo = get_config('mmdet::yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py')
+    yolo = yolo.model
+    yolo.backbone.widen_factor = 0.25
+    yolo.neck.update(in_channels=[80, 24, 8], out_channels=[16] * 3)
+    yolo.bbox_head.update(in_channels=[16] * 3, out_channels=[16] * 3)
+    yolo.test_cfg.conf_thr = 0.5
+    fovea = get_config('mmdet::foveabox/fovea_r50_fpn_4xb4-1x_coco.py').model
+    fovea.backbone.update(depth=18, base_channels=8, init_cfg=None)
+    fovea.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
+    fovea.bbox_head.update(in_channels=16, feat_channels=16)
+    for model in (ssd, yolo, fovea):
+        model.bbox_head.num_classes = 3
+        model.test_cfg.update(nms_pre=100, score_thr=0.4)
+    return dict(
+        ssd=(ssd, [(6 * 4, 6 * 4)] * 6),
+        yolo=(yolo, [(3 * 8, )] * 3),
+        fovea=(fovea, [(3, 4)] * 5))
+
+
+@pytest.mark.parametrize('name', ['ssd', 'yolo', 'fovea'])
+def test_heads_with_a_decoding_of_their_own(tmp_path, name):
+    cfg, channels = small_others()[name]
+    cfg = ternary_twin(cfg)
+    model = build_small(cfg).eval()
+    whole = Config(
+        dict(model=cfg, test_dataloader=dict(dataset=dict(pipeline=PIPELINE))))
+    # Compares its graph with the modules, and these with mmdet without a
+    # threshold.
+    save_onnx(model, whole, str(tmp_path / 'a.onnx'), META)
+    head = model.bbox_head
+    if name == 'ssd':
+        head.loss_cls = None  # mmdet 3.3 decodes no boxes without
+    generator = torch.Generator().manual_seed(0)
+    sides = [12, 6, 4, 3, 2, 1]
+    levels = zip(*[[
+        torch.randn(2, count, side, side, generator=generator)
+        for count in level
+    ] for side, level in zip(sides, channels)])
+    outputs = [list(output) for output in levels]
+    boxes, scores, labels = boxes_of(head, head.test_cfg)(torch.zeros(
+        2, 3, 192, 160), outputs)
+    expected = head.predict_by_feat(
+        *outputs, batch_img_metas=[dict(img_shape=(192, 160))] * 2)
+    for index, one in enumerate(expected):
+        real = labels[index] >= 0
+        assert len(one) == real.sum() > 10
+        assert torch.allclose(one.scores, scores[index][real], atol=1e-5)
+        assert torch.allclose(one.bboxes, boxes[index][real], atol=1e-3)
+        assert torch.equal(one.labels, labels[index][real])
+
+
+def test_a_detector_for_one_size_gets_that_of_the_pipeline(tmp_path):
+    """Padding it to a multiple of 32 would give it another image."""
+    cfg, _ = small_others()['ssd']
+    # Smaller images leave nothing for the last levels.
+    cfg.neck.update(level_strides=(2, 2, 1, 1), level_paddings=(1, 1, 0, 1))
+    cfg = ternary_twin(cfg)
+    resize = dict(type='Resize', scale=(300, 300), keep_ratio=False)
+    pipeline = [PIPELINE[0], resize, PIPELINE[2]]
+    whole = Config(
+        dict(model=cfg, test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    table = save_onnx(
+        build_small(cfg).eval(), whole, str(tmp_path / 'a.onnx'), META)
+    assert 'images of 300 x 300 pixels' in ' '.join(table.remarks())
 
 
 def test_the_file_describes_itself(tmp_path):
