@@ -152,7 +152,7 @@ DELTA = {
 }
 # Of the small data sets: half the epochs, after those of the twin.
 SHORTER = {'max_epochs', 'train_cfg.max_epochs', 'param_scheduler'}
-# Where AdamW was measured to be better for ternary weights than the twin's SGD.
+# Where AdamW was measured to be better for ternary weights than SGD.
 ADAMW = {
     f'optim_wrapper.optimizer.{key}'
     for key in ('type', 'momentum', 'nesterov')
