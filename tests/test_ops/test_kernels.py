@@ -150,20 +150,22 @@ import torch
 from mmtern.ops import kernels
 from speed import stub
 
-def same(one, other):
-    return one is other or not torch.is_tensor(one) and one == other
+def told(start, fields):
+    profilers, memory = (5, 6), fields.data_ptr()
+    told = [x for i, x in enumerate(start) if i not in profilers]
+    told = [x.data_ptr() if torch.is_tensor(x) else x for x in told]
+    return ['fields' if x == memory else x for x in told]
 
-stub.install()
+record = []
+stub.install(record)
 memory = torch.empty(4 * 64 + 1)
 for weight in (memory[:-1].view(4, 64), memory[1:].view(4, 64)):
     out, starts = torch.empty_like(weight), []
     for _ in range(3):
         fields = kernels.project_rows(weight, None, 0.7, out, 'norm', 0.25)
-        start = [x for x in stub.last_start() if x is not fields]
-        starts.append(start)
-    for start in starts[1:]:
-        assert len(start) == len(starts[0])
-        assert all(map(same, start, starts[0])), (start, starts[0])
+        starts.append(told(record[-1], fields))
+    assert starts[0] == starts[1] == starts[2], starts
+    assert {weight.data_ptr(), out.data_ptr(), 'fields', 0.25} < set(starts[0])
     print(len(kernels.COMPILED), stub.launches())
 """
 

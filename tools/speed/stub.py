@@ -1,7 +1,7 @@
 """A Triton driver that starts nothing, to see what a GPU's way asks of the
 host where there is none: kernels are compiled for a GPU and go through all of
 Triton's own Python up to the call of the driver."""
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from triton.backends.compiler import GPUTarget
@@ -12,17 +12,17 @@ from mmtern.ops import fused, kernels
 
 
 class _Launcher:
-    """Stands for a compiled kernel's call of the driver; counts them all
-    and keeps what the last one was given."""
+    """Stands for a compiled kernel's call of the driver; counts them all."""
     started = 0
-    last: Tuple = ()
+    record: Optional[List[Tuple]] = None
 
     def __init__(self, *_: Any) -> None:
         pass
 
     def __call__(self, *args: Any) -> None:
         _Launcher.started += 1
-        _Launcher.last = args
+        if _Launcher.record is not None:
+            _Launcher.record.append(args)
 
 
 class _Binaries:
@@ -65,12 +65,19 @@ class _Driver(DriverBase):
         raise NotImplementedError
 
 
-def install() -> None:
+def install(record: Optional[List[Tuple]] = None) -> None:
     """Have Triton's kernels take tensors of a CPU and leave their outputs as
-    they were allocated."""
+    they were allocated.
+
+    Args:
+        record (list, optional): Receives what the driver is told at each
+            start: grid, stream, kernel, two entries for profilers, hooks and
+            arguments. It keeps tensors alive.
+    """
     torch.set_flush_denormal(True)  # what lies there may be slow otherwise
     # Not to be tried, as they make nothing.
     fused.KERNELS['cpu'] = kernels
+    _Launcher.record = record
     if not isinstance(driver._active, _Driver):
         driver.set_active(_Driver())
 
@@ -78,10 +85,3 @@ def install() -> None:
 def launches() -> int:
     """Return how many kernels were started so far."""
     return _Launcher.started
-
-
-def last_start() -> Tuple:
-    """Return what the driver was told at the last start: grid, stream, kernel
-    and arguments; not what profilers are told."""
-    grid_to_kernel, arguments = _Launcher.last[:6], _Launcher.last[7:]
-    return (*grid_to_kernel, *arguments)
