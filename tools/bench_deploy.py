@@ -10,6 +10,7 @@ it of trained detectors.
 import argparse
 import io
 import json
+import os
 import os.path as osp
 import tempfile
 import time
@@ -317,6 +318,8 @@ def main() -> None:
         with open(f'{args.out}.jsonl', encoding='utf-8') as file:
             lines = [json.loads(line) for line in file]
     order = [(name, height, width) for name, _, height, width in CASES]
+    if args.files:
+        os.makedirs(args.files, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for name, config, height, width in cases:
             paths = write_files(name, config, height, width, args.files
