@@ -158,6 +158,7 @@ class Quantizer:
         # A file of trained scales holds least squares ones beside them.
         self._scale_kind = 'lsq' if settings.learns_scale else settings.scale
         self._entry: Optional[_Entry] = None
+        self.form, self.residual, self.importance = None, 0.0, None
 
     def __getstate__(self) -> dict:
         # Copies and pickles start without a cache: graph tensors can be
@@ -222,7 +223,7 @@ class Quantizer:
         soft = self.settings.forward == 'soft'
         if not wants_gradient:
             return self._blend(entry, weight, beta, soft)
-        if (takes_codes and beta == 1 and not soft
+        if (takes_codes and beta == 1 and not soft and not self.residual
                 and weight.device.type not in fused.DEVICES):
             sink = self._node(
                 entry, weight, beta, weight.detach, as_codes=True)
@@ -271,6 +272,17 @@ class Quantizer:
                 return self._new_entry(weight, training, state)
         projection, codes = _untraced(project_weight, self.settings, weight)
         scale = projection.scale(self._scale_kind)
+        if self.importance is not None:
+            rows, weights = float_rows(weight), self.importance
+            mag, threshold = rows.abs(), projection.threshold
+            for _ in range(3):
+                kept = (mag > threshold) * weights
+                loss_scale = ((kept * mag).sum(1, keepdim=True) /
+                              kept.sum(1, keepdim=True).clamp_min(1e-30))
+                threshold = loss_scale / 2
+            codes = empty_as(weight, torch.int8)
+            projection = project(rows, threshold, rows_of(codes))
+            scale = projection.scale(self._scale_kind)
         if not training:
             # Makes the projection idempotent, so that a file can hold a t in
             # place of w. In training a last bit is not worth a pass over the
@@ -296,6 +308,25 @@ class Quantizer:
         else:
             values = QuantizedWeight(entry.codes,
                                      entry.scale).values(weight.dtype)
+        if self.residual:
+            return values.add(weight.detach(), alpha=self.residual)
+        if beta < 1 and self.form == 'parq':
+            rows, out = rows_of(weight.detach()), rows_of(values)
+            threshold = entry.projection.threshold
+            mag = rows.abs().sub_(threshold).div_(1 - beta).add_(threshold)
+            mag = torch.minimum(mag.clamp_min_(0), entry.scale)
+            out.copy_(mag.mul_(rows.sign()))
+            return values
+        if beta < 1 and self.form == 'sphere':
+            rows, out = rows_of(weight.detach()), rows_of(values)
+            norm = rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+            cos = (rows * out).sum(1, keepdim=True) / norm / out.norm(
+                dim=1, keepdim=True).clamp_min(1e-12)
+            angle = cos.clamp(-1, 1).acos().clamp_min(1e-4)
+            first = ((1 - beta) * angle).sin() / angle.sin()
+            second = (beta * angle).sin() / angle.sin()
+            out.copy_(first * rows + second * out)
+            return values
         return values if beta == 1 else torch.lerp(weight.detach(), values,
                                                    beta)
 

@@ -133,6 +133,31 @@ ABLATIONS = {
     Method({}, {}, None, {'optim_wrapper.optimizer.weight_decay': 0.01}),
     'frozen-bn':
     Method({}, {}, None, {'model.backbone.norm_eval': True}),
+    'late-pull':
+    Method({}, {}, hooks=[dict(type='LatePullHook', rate=0.02)]),
+    'fixed-codes':
+    Method({}, {}, hooks=[dict(type='FixedCodesHook')]),
+    'undecided-free':
+    Method({}, {}, dict(loss_weight=0.0),
+           hooks=[dict(type='UndecidedFreeHook', loss_weight=1e-3)]),
+    'lotion':
+    Method({}, {}, dict(loss_weight=0.0),
+           hooks=[dict(type='LotionHook', loss_weight=1.0)]),
+    'arenas':
+    Method({}, dict(begin=0), NO_PULL,
+           hooks=[dict(type='FormHook', form='arenas')]),
+    'sphere':
+    Method({}, {}, hooks=[dict(type='FormHook', form='sphere')]),
+    'parq':
+    Method({}, {}, hooks=[dict(type='FormHook', form='parq')]),
+    'beta-square':
+    Method({}, {}, hooks=[dict(type='FormHook', form='square')]),
+    'beta-root':
+    Method({}, {}, hooks=[dict(type='FormHook', form='root')]),
+    'beta-smooth':
+    Method({}, {}, hooks=[dict(type='FormHook', form='smooth')]),
+    'loss-aware':
+    Method({}, {}, hooks=[dict(type='LossAwareHook')]),
     'averaging':
     Method({}, {}, hooks=[dict(type='EMAHook', momentum=0.01)]),
 }
