@@ -83,6 +83,8 @@ class _PullHook(Hook):
         mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
         done = self.runner.iter / (self.end * self.runner.max_iters)
         if mode != 'loss' or done >= 1:
+            if mode == 'loss':
+                self.loss = torch.zeros(())
             return
         self.loss = sum(map(self.one, self.layers)) * self.loss_weight * done
 

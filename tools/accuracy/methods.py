@@ -142,7 +142,7 @@ ABLATIONS = {
            hooks=[dict(type='UndecidedFreeHook', loss_weight=1e-3)]),
     'lotion':
     Method({}, {}, dict(loss_weight=0.0),
-           hooks=[dict(type='LotionHook', loss_weight=1.0)]),
+           hooks=[dict(type='LotionHook', loss_weight=10.0)]),
     'arenas':
     Method({}, dict(begin=0), NO_PULL,
            hooks=[dict(type='FormHook', form='arenas')]),
