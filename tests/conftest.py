@@ -17,6 +17,13 @@ from mmengine.visualization import Visualizer  # noqa: E402
 torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
 
 
+@pytest.fixture
+def compiled():
+    """An environment for subprocesses in which Triton compiles."""
+    pytest.importorskip('triton')
+    return {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
+
+
 def pytest_addoption(parser):
     parser.addoption(
         '--slow',

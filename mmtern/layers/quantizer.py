@@ -165,8 +165,8 @@ class Quantizer:
         self.settings = settings
         self.beta = 1.0
         self.temperature = 0.0
-        # A file of trained scales holds least squares ones beside them.
         self._is_soft = settings.forward == 'soft'
+        # A file of trained scales holds least squares ones beside them.
         self._scale_kind = 'lsq' if settings.learns_scale else settings.scale
         self._entry: Optional[_Entry] = None
 
@@ -220,11 +220,10 @@ class Quantizer:
         if beta == 0:
             return weight
         if _is_transformed(weight):
-            return self._traceable(weight, training, beta)
+            return self._traceable(weight, training)
         entry = self._entry_of(weight, training)
-        if not (torch.is_grad_enabled() and weight.requires_grad):
-            return self._values(entry, weight, training)
-        if not training and torch.jit.is_tracing():
+        wants_gradient = torch.is_grad_enabled() and weight.requires_grad
+        if not wants_gradient or (not training and torch.jit.is_tracing()):
             return self._values(entry, weight, training)
         if (takes_codes and training and beta == 1 and not self._is_soft
                 and weight.device.type not in fused.DEVICES):
@@ -303,18 +302,17 @@ class Quantizer:
         if entry.values is not None:
             return entry.values
         if training:
-            return self._blend(entry, weight, self.beta, self._is_soft)
+            return self._blend(entry, weight)
         assert entry.quantized is not None
         with torch.inference_mode(weight.is_inference()), torch.no_grad():
             entry.values = _untraced(entry.quantized.values, weight.dtype)
         return entry.values
 
-    def _blend(self, entry: _Entry, weight: Tensor, beta: float,
-               soft: bool) -> Tensor:
+    def _blend(self, entry: _Entry, weight: Tensor) -> Tensor:
         """Return ``w + beta (a t - w)``, out of the graph; for a soft forward
         with the temperature Sigmoid in the place of ``a t``."""
         assert entry.quantized is not None
-        if soft:
+        if self._is_soft:
             values = empty_as(weight)
             rows_of(values).copy_(
                 soft_ternary(
@@ -322,8 +320,9 @@ class Quantizer:
                     self.temperature))
         else:
             values = entry.quantized.values(weight.dtype)
-        return values if beta == 1 else torch.lerp(weight.detach(), values,
-                                                   beta)
+        if self.beta == 1:
+            return values
+        return torch.lerp(weight.detach(), values, self.beta)
 
     def _node(self,
               entry: _Entry,
@@ -399,8 +398,7 @@ class Quantizer:
         values = values.to(weight.dtype)
         return values if beta == 1 else torch.lerp(weight, values, beta)
 
-    def _traceable(self, weight: Tensor, training: bool,
-                   beta: float) -> Tensor:
+    def _traceable(self, weight: Tensor, training: bool) -> Tensor:
         """Return the weight by operations that transforms can follow,
         nothing cached: the same values and, at ``T = 0``, gradient."""
         with torch.no_grad():

@@ -12,8 +12,7 @@ from .projection import (TINY, dense_filters, empty_as, float_rows,
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Returns what ``make`` makes for a weight; backward re-scales the
-    gradient.
+    """Returns ``values`` for a weight; backward re-scales the gradient.
 
     The factor is computed when the gradient arrives instead of being saved,
     and nothing goes through ``save_for_backward``: autograd frees what it

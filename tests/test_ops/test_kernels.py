@@ -1,6 +1,5 @@
 """The Triton kernels against PyTorch's own operations. Without a GPU, Triton
 interprets them (see conftest.py)."""
-import os
 import subprocess
 import sys
 from functools import partial
@@ -170,17 +169,13 @@ for weight in (memory[:-1].view(4, 64), memory[1:].view(4, 64)):
 """
 
 
-def test_kept_kernels_start_as_triton_starts_them():
+def test_kept_kernels_start_as_triton_starts_them(compiled):
     """The second start of a kernel goes past Triton's look-up. Compiled for a
     GPU, by a driver that starts nothing."""
-    environment = {
-        key: value
-        for key, value in os.environ.items() if key != 'TRITON_INTERPRET'
-    }
     tools = Path(__file__).parents[2] / 'tools'
     done = subprocess.run([sys.executable, '-c', STARTS,
                            str(tools)],
-                          env=environment,
+                          env=compiled,
                           capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr

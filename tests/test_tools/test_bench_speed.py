@@ -1,10 +1,7 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 BENCH = Path(__file__).parents[2] / 'tools' / 'bench_speed.py'
 
@@ -39,13 +36,6 @@ def test_a_small_image(tmp_path):
     # The last of each machine.
     assert '| mmtern | 2 | 1 | another |' in table
     assert '| mmtern | 1 | 1 | another |' not in table
-
-
-@pytest.fixture
-def compiled():
-    """An environment in which Triton compiles, see conftest.py."""
-    pytest.importorskip('triton')
-    return {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
 
 
 def test_a_rehearsal_of_the_gpu_suite(tmp_path, compiled):
