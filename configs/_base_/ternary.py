@@ -10,7 +10,7 @@ ternary_hooks = dict(
     ternary=dict(type='TernaryScheduleHook'),
     # Weak, so that the detector's own loss leads, and over where the weights
     # are ternary anyway.
-    regularizer=dict(type='TernaryRegularizerHook', loss_weight=1e-4, end=0.5),
+    regularizer=dict(type='TernaryRegularizerHook', end=0.5),
     # The float detector that the run begins from teaches its features, which
     # wants a trained one: ternary_lite.py goes without.
     distillation=dict(type='TernaryDistillationHook'),

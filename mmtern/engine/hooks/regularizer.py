@@ -55,8 +55,8 @@ class TernaryRegularizerHook(Hook):
     weight would wait beside all activations.
 
     Args:
-        loss_weight (float): ``lambda`` at ``end``, per filter. Under AdamW at
-            lr 3e-4, 1e-3 is strong; under SGD at lr 0.01 try 1e-2.
+        loss_weight (float): ``lambda`` at ``end``, per filter. Defaults to
+            1e-4, weak enough for the detector's own loss to lead.
         begin (int or float): First epoch (or iteration) with the
             regularizer, or, between 0 and 1, a share of the run.
         end (int or float, optional): First one without it, likewise. Defaults
@@ -68,7 +68,7 @@ class TernaryRegularizerHook(Hook):
     """
 
     def __init__(self,
-                 loss_weight: float = 1e-3,
+                 loss_weight: float = 1e-4,
                  begin: Union[int, float] = 0,
                  end: Union[int, float, None] = None,
                  shape: str = 'linear',
