@@ -1,8 +1,10 @@
-"""The hook that teaches a ternary detector the features of the float detector
-that it began from."""
-from typing import Any, Dict, List, Optional, Sequence, Union
+"""The hook that teaches a ternary detector what the float detector that it
+began from computes."""
+from inspect import Parameter, signature
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -41,39 +43,42 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 @HOOKS.register_module()
 class TernaryDistillationHook(Hook):
-    """Adds the distance between the detector's features and those of the
-    float detector that it began from to the losses, as ``loss_distillation``:
-    ``loss_weight`` times the mean of :func:`feature_distance` over the feature
-    maps that ``modules`` put out.
+    """Adds the distance between what the detector computes and what the float
+    detector that it began from does to the losses, as ``loss_distillation``:
+    ``loss_weight`` times the sum over ``modules`` of the mean of
+    :func:`feature_distance` over the maps that each puts out.
 
     Labels say what is in an image, at a few anchors; the float detector's
-    features say at each position what is to be computed there, also of what
-    no label names. Ternary weights lose that first.
+    features and predictions say at each position what is to be computed
+    there, also of what no label names. Ternary weights lose that first.
 
     The teacher is the run's own detector without its ternary wrapper, in
-    eval, without gradient. It sees the student's batch, its backbone and neck
-    only, and is no part of the model: state dicts stay as they are. Its path
-    is kept in the run's checkpoints, so that a resumed run has the same one.
-    A run that does not begin from a float detector goes without a teacher,
-    and says so in its log.
+    eval, without gradient. It sees the student's batch and is no part of the
+    model: state dicts stay as they are. Its path is kept in the run's
+    checkpoints, so that a resumed run has the same one. A run that does not
+    begin from a float detector goes without a teacher, and says so in its
+    log.
 
     Source: hints of a teacher's features, Romero et al., "FitNets", arXiv
     1412.6550, from float to quantized weights as in Polino et al., arXiv
-    1802.05668; the weighting by variance is ours.
+    1802.05668; to compare predictions by the same distance and to weight by
+    variance is ours.
 
     Args:
         loss_weight (float): Defaults to 5; 0 takes no teacher.
         checkpoint (str, optional): Of the trained float detector, which must
             fit then. Defaults to None, the run's ``load_from``.
-        modules (str or Sequence[str], optional): Names of modules within the
-            backbone or neck whose outputs are compared: feature maps (N, C,
-            H, W), or tuples of them. Defaults to None, the neck, or the
-            backbone of a detector without one.
+        modules (str or Sequence[str], optional): Names of modules of the
+            backbone, the neck or the dense head (``bbox_head`` of a one-stage
+            detector, ``rpn_head``) whose outputs are compared: maps (N, C, H,
+            W), or nested lists of them. Defaults to None: the neck, or the
+            backbone of a detector without one, and the dense head if the
+            checkpoint has one of the same classes.
 
     Raises:
         ValueError: For another value of an argument; when training begins,
             if a named module is not there, or ``checkpoint`` is no float
-            detector with this backbone and neck.
+            detector with the parts that are compared.
     """
 
     def __init__(self,
@@ -87,6 +92,7 @@ class TernaryDistillationHook(Hook):
         self.checkpoint = checkpoint
         self.modules = [modules] if isinstance(modules, str) else modules
         self._teacher: Any = None
+        self._heads: List[BaseDenseHead] = []
         self._maps: Dict[str, List[Tensor]] = {}
         self._handles: List[Any] = []
 
@@ -95,22 +101,33 @@ class TernaryDistillationHook(Hook):
         if self.loss_weight == 0:
             return
         student = unwrapped(runner.model)
-        names = self.modules or _last_features(student)
-        students = _named(student, names)
+        if self.modules is not None:
+            _named(student, self.modules)
         try:
             path = self._path(runner)
-            teacher = _float_teacher(runner, path)
+            teacher, unfit = _float_teacher(runner, path)
+            names = self.modules or _default_modules(teacher, unfit)
+            _check_fit(teacher, unfit, names, path)
         except ValueError as error:
             if self.checkpoint is not None:
                 raise
             runner.logger.warning(
-                f'features are not distilled from a float detector: {error}')
+                f'no float detector teaches this run: {error}')
             return
         device = next(student.parameters()).device
         self._teacher = teacher.to(device).eval().requires_grad_(False)
+        self._heads = [
+            head for name, head in _dense_heads(teacher).items() if any(
+                _part(x) == name for x in names)
+        ]
+        for head in self._heads:
+            # Some put out other maps in eval. Their norms stay there.
+            head.training = True
         runner.message_hub.update_info(TEACHER, path)
-        for named in (students, _named(teacher, names)):
-            for name, module in named.items():
+        runner.logger.info(f'{", ".join(names)} of the float detector in '
+                           f'{path!r} teach this run')
+        for model in (student, teacher):
+            for name, module in _named(model, names).items():
                 self._handles.append(
                     module.register_forward_hook(self._keep(name)))
         self._handles += [
@@ -121,7 +138,7 @@ class TernaryDistillationHook(Hook):
     def after_train(self, runner: Runner) -> None:
         while self._handles:
             self._handles.pop().remove()
-        self._teacher = None
+        self._teacher, self._heads = None, []
 
     def _path(self, runner: Runner) -> str:
         path = self.checkpoint
@@ -141,10 +158,8 @@ class TernaryDistillationHook(Hook):
     def _keep(self, name: str):
 
         def keep(module: nn.Module, args: tuple, output: Any) -> None:
-            maps = [output] if torch.is_tensor(output) else output
-            if not (isinstance(maps, (list, tuple))
-                    and all(torch.is_tensor(x) and x.dim() == 4
-                            for x in maps)):
+            maps = list(_tensors(output))
+            if not maps or any(x.dim() != 4 for x in maps):
                 raise ValueError(
                     'modules must name what puts out feature maps (N, C, H, '
                     f'W), but {name!r} does not')
@@ -159,29 +174,83 @@ class TernaryDistillationHook(Hook):
         if forward_mode(args, kwargs) != 'loss' or not torch.is_grad_enabled():
             return output
         with torch.no_grad():
-            self._teacher.extract_feat(args[0] if args else kwargs['inputs'])
+            features = self._teacher.extract_feat(
+                args[0] if args else kwargs['inputs'])
+            for head in self._heads:
+                head(features)
         teachers, self._maps = self._maps, {}
-        for name in students:
-            if name not in teachers:
+        for name in self.modules or ():
+            if name not in students or name not in teachers:
                 raise ValueError(
-                    f'modules names {name!r}, but it is no part of what '
-                    'extracts the features of an image, the backbone and the '
-                    'neck')
+                    f'modules names {name!r}, but it is no part of the '
+                    'backbone, the neck or a dense head')
         distances = [
-            feature_distance(student, teacher) for name in students
-            for student, teacher in zip(students[name], teachers[name])
+            torch.stack(
+                list(map(feature_distance, students[name],
+                         teachers[name]))).mean() for name in students
         ]
-        loss = self.loss_weight * torch.stack(distances).mean()
+        loss = self.loss_weight * torch.stack(distances).sum()
         return dict(output, loss_distillation=loss)
 
 
-def _last_features(model: nn.Module) -> List[str]:
-    """Return the name of what puts out the features that heads see."""
-    names = [
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists and tuples."""
+    if torch.is_tensor(output):
+        yield output
+    elif isinstance(output, (list, tuple)):
+        for part in output:
+            yield from _tensors(part)
+
+
+def _part(name: str) -> str:
+    """Return which part of a detector holds the entry or module."""
+    return name.partition('.')[0]
+
+
+def _dense_heads(model: nn.Module) -> Dict[str, BaseDenseHead]:
+    """Return the heads that make maps of the features alone, by name."""
+
+    def takes_features_alone(head: nn.Module) -> bool:
+        required = [
+            x for x in signature(head.forward).parameters.values()
+            if x.default is Parameter.empty
+            and x.kind is Parameter.POSITIONAL_OR_KEYWORD
+        ]
+        return len(required) == 1
+
+    return {
+        name: head
+        for name, head in model.named_children()
+        if isinstance(head, BaseDenseHead) and takes_features_alone(head)
+    }
+
+
+def _default_modules(teacher: nn.Module, unfit: Sequence[str]) -> List[str]:
+    """Return the names of what puts out the features that heads see, and of
+    the dense head that was loaded whole."""
+    features = [
         name for name in ('neck', 'backbone')
-        if isinstance(getattr(model, name, None), nn.Module)
+        if isinstance(getattr(teacher, name, None), nn.Module)
     ]
-    return names[:1]
+    if not features:
+        raise ValueError(f'{type(teacher).__name__} has neither neck nor '
+                         'backbone')
+    return features[:1] + [
+        name
+        for name in _dense_heads(teacher) if name not in map(_part, unfit)
+    ]
+
+
+def _check_fit(teacher: nn.Module, unfit: Sequence[str], names: Sequence[str],
+               path: str) -> None:
+    """Raise unless the checkpoint has all that is compared."""
+    parts = {'backbone', 'neck', *map(_part, names)}
+    wrong = [name for name in unfit if _part(name) in parts]
+    if wrong:
+        raise ValueError(
+            f'checkpoint {path!r} does not fit the config\'s '
+            f'{type(teacher).__name__}: {len(wrong)} entries are missing or '
+            f'have another shape, like {wrong[0]}')
 
 
 def _named(model: nn.Module, names: Sequence[str]) -> Dict[str, nn.Module]:
@@ -196,8 +265,9 @@ def _named(model: nn.Module, names: Sequence[str]) -> Dict[str, nn.Module]:
     return {name: modules[name] for name in names}
 
 
-def _float_teacher(runner: Runner, path: str) -> nn.Module:
-    """Return the run's detector in float, with the weights in ``path``."""
+def _float_teacher(runner: Runner, path: str) -> Tuple[nn.Module, List[str]]:
+    """Return the run's detector in float with the weights in ``path``, and
+    the entries that are missing there or have another shape."""
     cfg = runner.cfg or {}
     if not isinstance(cfg.get('model'), dict):
         raise ValueError('the runner has no config with a model=dict(...) to '
@@ -211,16 +281,6 @@ def _float_teacher(runner: Runner, path: str) -> nn.Module:
             dict(
                 model=float_config(cfg['model']),
                 default_scope=cfg.get('default_scope'))))
-    # Predictions may be of other classes: only features are compared.
-    wrong = [
-        name for name in provenance.misfits(teacher, checkpoint['state_dict'])
-        if name.startswith(('backbone.', 'neck.'))
-    ]
-    if wrong:
-        raise ValueError(
-            f'checkpoint {path!r} does not fit the backbone and neck of the '
-            f'config\'s {type(teacher).__name__}: {len(wrong)} entries are '
-            f'missing or have another shape, like {wrong[0]}')
     own = teacher.state_dict()
     teacher.load_state_dict(
         {
@@ -229,4 +289,4 @@ def _float_teacher(runner: Runner, path: str) -> nn.Module:
             if name in own and own[name].shape == value.shape
         },
         strict=False)
-    return teacher
+    return teacher, list(provenance.misfits(teacher, checkpoint['state_dict']))

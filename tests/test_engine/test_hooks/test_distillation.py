@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from mmtern import TernaryDistillationHook
 from mmtern.engine.hooks.distillation import feature_distance
 from mmtern.models import float_config
-from ...small_detectors import (build, images, small_faster_rcnn,
-                                small_retinanet, ternary_twin)
+from ...small_detectors import (build, images, small_faster_rcnn, small_fcos,
+                                small_retinanet, soft_teacher, ternary_twin)
 
 
 class FourImages(Dataset):
@@ -122,12 +122,17 @@ def test_relative_to_the_teachers_variance():
     assert feature_distance(teacher, torch.zeros_like(teacher)) > 0
 
 
-def test_loss_is_the_weighted_distance_to_the_float_start(tmp_path):
+@pytest.mark.parametrize('modules', [
+    None,
+    ['neck', 'backbone.layer3'],
+    ['bbox_head.retina_cls'],
+])
+def test_loss_is_the_weighted_distance_to_the_float_start(tmp_path, modules):
     load_from = float_file(tmp_path)
     cfg = config(
         tmp_path / 'run',
         load_from,
-        dict(loss_weight=2.0, modules=['neck', 'backbone.layer3']),
+        dict(loss_weight=2.0, modules=modules),
         epochs=4)
     runner = Runner.from_cfg(cfg)
     seen = Seen()
@@ -142,9 +147,13 @@ def test_loss_is_the_weighted_distance_to_the_float_start(tmp_path):
     student.load_state_dict(seen.weights[-1])
     data = student.data_preprocessor(images(), True)
     with torch.no_grad():
-        maps = [_features(x, data['inputs']) for x in (student, teacher)]
-    expected = 2 * torch.stack([feature_distance(a, b)
-                                for a, b in zip(*maps)]).mean()
+        of_student, of_teacher = (
+            _maps(x, data['inputs']) for x in (student, teacher))
+    expected = 2 * sum(
+        torch.stack(
+            list(map(feature_distance, of_student[name],
+                     of_teacher[name]))).mean()
+        for name in modules or ['neck', 'bbox_head'])
     last = seen.losses[-1]
     assert last['loss_distillation'] == pytest.approx(
         float(expected), rel=1e-4)
@@ -153,13 +162,33 @@ def test_loss_is_the_weighted_distance_to_the_float_start(tmp_path):
     assert last['loss'] == pytest.approx(parts, rel=1e-5)
 
 
-def _features(model, inputs):
+def _maps(model, inputs):
     stem = model.backbone.maxpool(
         model.backbone.relu(
             model.backbone.norm1(model.backbone.conv1(inputs))))
     middle = model.backbone.layer3(
         model.backbone.layer2(model.backbone.layer1(stem)))
-    return [*model.extract_feat(inputs), middle]
+    features = model.extract_feat(inputs)
+    classes, boxes = model.bbox_head(features)
+    return {
+        'neck': features,
+        'backbone.layer3': [middle],
+        'bbox_head': classes + boxes,
+        'bbox_head.retina_cls': classes
+    }
+
+
+def test_heads_are_compared_as_they_train(tmp_path):
+    """FCOS' head multiplies its boxes by the stride in eval."""
+    plain = small_fcos(frozen_stages=-1, norm_eval=True)
+    plain.bbox_head.norm_on_bbox = True
+    _, losses = trained(
+        config(
+            tmp_path / 'run',
+            float_file(tmp_path, plain),
+            model=ternary_twin(plain),
+            epochs=1))
+    assert losses[0]['loss_distillation'] < 1e-10
 
 
 def test_leaves_no_trace_in_model_and_checkpoint(tmp_path):
@@ -195,14 +224,21 @@ def test_resumed_run_finds_its_teacher(tmp_path):
         parts.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
 
 
-def test_bare_weights_of_other_classes_will_do(tmp_path):
+def bare_file_of_other_classes(tmp_path):
     other = small_retinanet(frozen_stages=-1, norm_eval=True)
     other.bbox_head.num_classes = 7
     path = str(tmp_path / 'bare.pth')
     torch.save(build(other).state_dict(), path)
-    _, losses = trained(
-        config(tmp_path / 'run', None, dict(checkpoint=path), epochs=1))
+    return path
+
+
+def test_of_bare_weights_of_other_classes_only_the_neck_teaches(tmp_path):
+    hook = dict(checkpoint=bare_file_of_other_classes(tmp_path))
+    _, losses = trained(config(tmp_path / 'run', None, hook, epochs=1))
     assert losses[0]['loss_distillation'] > 0
+    hook.update(modules='neck')
+    _, same = trained(config(tmp_path / 'neck', None, hook, epochs=1))
+    assert losses == same
 
 
 def _fails(tmp_path, match, load_from=None, hook=None, model=None):
@@ -227,7 +263,7 @@ def wider_file(tmp_path):
 
 
 UNFIT = [(ternary_file, 'was trained as a ternary RetinaNet'),
-         (wider_file, 'does not fit the backbone and neck')]
+         (wider_file, "does not fit the config's RetinaNet")]
 
 
 @pytest.mark.parametrize('make, match', UNFIT)
@@ -244,17 +280,45 @@ def test_goes_without_where_the_run_does_not_begin_in_float(
     _, losses = trained(cfg)
     assert all('loss_distillation' not in x for x in losses)
     log, = (tmp_path / 'run').glob('*/*.log')
-    assert re.search(f'not distilled from a float detector: .*{match}',
+    assert re.search(f'no float detector teaches this run: .*{match}',
                      log.read_text())
+
+
+def test_refuses_a_named_head_of_other_classes(tmp_path):
+    _fails(
+        tmp_path, 'does not fit.*like bbox_head.retina_cls', None,
+        dict(
+            checkpoint=bare_file_of_other_classes(tmp_path),
+            modules=['neck', 'bbox_head']))
+
+
+def test_goes_without_where_detectors_lie_within(tmp_path):
+    """They are no part that makes maps of an image."""
+    model = soft_teacher()
+    path = float_file(tmp_path, float_config(model))
+    cfg = config(tmp_path / 'run', path, model=model)
+    cfg.custom_hooks = [dict(type='TernaryDistillationHook')]
+    cfg.log_level = 'WARNING'
+    Runner.from_cfg(cfg).call_hook('before_train')
+    log, = (tmp_path / 'run').glob('*/*.log')
+    assert 'SoftTeacher has neither neck nor backbone' in log.read_text()
 
 
 @pytest.mark.parametrize('modules, match', [
     ('nek', "has no such module, only .*neck"),
-    ('bbox_head.retina_cls', 'no part of what extracts the features'),
+    ('bbox_head.loss_cls', 'what puts out feature maps'),
     (['neck', 'backbone.norm'], 'has no such module'),
 ])
 def test_names_a_module_that_will_not_do(tmp_path, modules, match):
     _fails(tmp_path, match, float_file(tmp_path), dict(modules=modules))
+
+
+def test_regions_are_not_compared(tmp_path):
+    """Student and teacher have other proposals."""
+    plain = small_faster_rcnn()
+    _fails(tmp_path, 'no part of the backbone, the neck or a dense head',
+           float_file(tmp_path, plain),
+           dict(modules='roi_head.bbox_roi_extractor'), ternary_twin(plain))
 
 
 @pytest.mark.parametrize('kwargs', [
@@ -294,7 +358,7 @@ def test_without_a_neck_the_backbone_teaches(tmp_path):
     assert losses[-1]['loss_distillation'] > 0
 
 
-def test_two_stage_detectors_learn_from_their_neck(tmp_path):
+def test_two_stage_detectors_learn(tmp_path):
     plain = small_faster_rcnn()
     _, losses = trained(
         config(
