@@ -269,7 +269,7 @@ def test_rivals_have_the_same_float_model_and_learning_rate(tmp_path):
     assert '| - | +2.0 | -1.0 |' in table
 
 
-def test_lines_of_the_first_release_are_another_method(tmp_path):
+def test_lines_of_earlier_releases_are_other_methods(tmp_path):
     common = dict(
         suite='smoke',
         detector='retinanet',
@@ -284,16 +284,30 @@ def test_lines_of_the_first_release_are_another_method(tmp_path):
         dict(common, method='mmtern', ablation='', AP=40.0),
         dict(common, method='mmtern', ablation='floor0', AP=42.0)
     ]
-    new = dict(
-        common, method='mmtern', ablation='', AP=50.0, optimizer='adamw')
+    common.update(optimizer='adamw')
+    new = [
+        dict(
+            common,
+            method='mmtern',
+            ablation=ablation,
+            AP=AP,
+            settings=settings) for ablation, AP, settings in [
+                ('', 50.0, dict(teacher=None)),
+                ('', 44.0, {}),
+                ('floor0', 45.0, {}),
+                ('no-distillation', 46.0, {}),
+            ]
+    ]
     (tmp_path / 'smoke.jsonl').write_text('\n'.join(
-        json.dumps(line) for line in [*old, new]))
+        json.dumps(line) for line in [*old, *new]))
     result = call(tmp_path, BENCH, '--suite', 'smoke', '--results', '.',
                   '--redraw')
     assert result.returncode == 0, result.stderr
     table = (tmp_path / 'smoke.md').read_text()
     for title, AP in (('mmtern', 50), ('mmtern 0.1', 40),
-                      ('mmtern 0.1, floor0', 42)):
+                      ('mmtern 0.1, floor0', 42), ('mmtern, neck-teaches', 44),
+                      ('mmtern, floor0+neck-teaches',
+                       45), ('mmtern, no-distillation', 46)):
         assert f'| {title}, lr 0.0003 | 1 | {AP}.0 |' in table
     # What was changed is compared to its own release.
     assert (tmp_path / 'smoke_ablations.png').exists()

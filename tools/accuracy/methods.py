@@ -21,6 +21,7 @@ class Method:
             leaves it out.
         distillation (float, optional): Weight of
             ``TernaryDistillationHook``; 0 leaves it out.
+        teacher (list[str], optional): What of it teaches.
     """
     ternary: Optional[dict]
     schedule: dict
@@ -29,6 +30,7 @@ class Method:
     hooks: Sequence[dict] = ()
     batch_norm: Optional[int] = None
     distillation: Optional[float] = None
+    teacher: Optional[Sequence[str]] = None
 
 
 # The learning rate stays up for the first two epochs of four.
@@ -101,6 +103,8 @@ ABLATIONS = {
     Method({}, {}, batch_norm=0),
     'no-distillation':
     Method({}, {}, distillation=0),
+    'neck-teaches':
+    Method({}, {}, teacher=('neck', )),
     'begin0.35':
     Method({}, dict(begin=0.35)),
     'begin0.65':
@@ -165,4 +169,5 @@ def _both(first: Method, second: Method) -> Method:
         union(first.regularizer, second.regularizer),
         union(first.options, second.options), [*first.hooks, *second.hooks],
         last(first.batch_norm, second.batch_norm),
-        last(first.distillation, second.distillation))
+        last(first.distillation, second.distillation),
+        last(first.teacher, second.teacher))

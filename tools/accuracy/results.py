@@ -21,11 +21,18 @@ def read_lines(path: str) -> List[Line]:
 
 
 def _of_today(line: Line) -> Line:
-    """The line under the name that its method has now: mmtern 0.1 had no
-    approach phase, and its lines name no optimizer."""
-    if line['method'] == 'mmtern' and 'optimizer' not in line:
+    """The line under the name that its method has now. mmtern 0.1 had no
+    approach phase, and its lines name no optimizer; then the neck alone taught
+    for a while, and lines name no teacher."""
+    if line['method'] != 'mmtern':
+        return line
+    if 'optimizer' not in line:
         return dict(line, method='mmtern-0.1')
-    return line
+    changes = [x for x in line.get('ablation', '').split('+') if x]
+    if ('teacher' in line.get('settings', {'teacher': None})
+            or {'no-distillation', 'neck-teaches'} & set(changes)):
+        return line
+    return dict(line, ablation='+'.join([*changes, 'neck-teaches']))
 
 
 def append_line(path: str, line: Line) -> None:
