@@ -11,8 +11,8 @@ ternary_hooks = dict(
     # Weak, so that the detector's own loss leads, and over where the weights
     # are ternary anyway.
     regularizer=dict(type='TernaryRegularizerHook', end=0.5),
-    # The float detector that the run begins from teaches its features, which
-    # wants a trained one: ternary_lite.py goes without.
+    # The float detector that the run begins from teaches what it computes,
+    # which wants a trained one: ternary_lite.py goes without.
     distillation=dict(type='TernaryDistillationHook'),
     # What is validated and saved has the statistics of its own weights.
     batch_norm=dict(type='TernaryBatchNormHook'),
