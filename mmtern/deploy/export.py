@@ -98,7 +98,7 @@ def save_onnx(model: nn.Module,
     targets = [path, roi_path(path)] if two_files else [path]
     for target in targets:
         check_target(target, force)
-    head = getattr(detector, 'roi_head', detector)
+    head: Any = getattr(detector, 'roi_head', detector)
     classes = class_names(dataset_meta,
                           getattr(head.bbox_head, 'num_classes', None))
     rules = None if raw else input_rules(cfg)
