@@ -257,8 +257,8 @@ float; float16 weights; the float detector with onnxruntime's own 8 bits;
 ternary weights with float and with 8-bit activations. From JPEG: the last
 one's whole program, decoding to boxes, against float's. AP: with float and
 with 8-bit activations, of a trained detector; all else is measured with random
-weights, but for YOLOX-Nano's row of one thread. The lines beside this page hold
-bytes, milliseconds and each file's quartiles.
+weights, but for YOLOX-Nano's row of one thread. The lines beside this page
+hold bytes, milliseconds and each file's quartiles.
 
 ![Size against latency](deploy.png)
 
