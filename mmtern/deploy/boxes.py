@@ -6,7 +6,7 @@ the score threshold are marked instead of taken out. Priors and coders are
 mmdet's own. Which module serves a head is told by the functions it inherits,
 so heads of other projects that keep mmdet's decoding are covered, too.
 """
-from typing import Any, Callable, List, Sequence, Tuple, Type
+from typing import Any, Callable, List, Sequence, Tuple, Type, Union
 
 import torch
 from mmdet.models.dense_heads import (FoveaHead, GFLHead, RPNHead, TOODHead,
@@ -18,8 +18,8 @@ from mmdet.models.task_modules.coders import (DeltaXYWHBBoxCoder,
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from .suppression import (NO_CANDIDATE, check_suppression, largest, suppress,
-                          take)
+from .suppression import (NO_CANDIDATE, check_suppression, flat, largest,
+                          suppress, take)
 
 # No bound, for heads that have none.
 _ALL = 2**31 - 1
@@ -29,8 +29,7 @@ Detections = Tuple[Tensor, Tensor, Tensor]
 def image_size(image: Tensor) -> Tensor:
     """Return width, height, width, height of ``image`` (N, C, H, W),
     float32."""
-    height, width = torch._shape_as_tensor(image)[2:].float().unbind()
-    return torch.stack([width, height, width, height])
+    return torch._shape_as_tensor(image)[[3, 2, 3, 2]].float()
 
 
 def clip(boxes: Tensor, size: Tensor) -> Tensor:
@@ -38,22 +37,15 @@ def clip(boxes: Tensor, size: Tensor) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), size)
 
 
-def flat(level: Tensor, channels: int) -> Tensor:
-    """Return a level's map (N, A * channels, H, W) as (N, H * W * A,
-    channels)."""
-    return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, channels)
-
-
 def mark(scores: Tensor, candidate: Tensor) -> Tensor:
     """Return ``scores``, with ``NO_CANDIDATE`` where not ``candidate``."""
-    return torch.where(candidate, scores,
-                       torch.full_like(scores, NO_CANDIDATE))
+    return scores.masked_fill(~candidate, NO_CANDIDATE)
 
 
 def large_enough(boxes: Tensor, cfg: dict) -> Tensor:
     """Return whether boxes (..., 4) pass ``min_bbox_size``."""
     sides = boxes[..., 2:] - boxes[..., :2]
-    return (sides > cfg.get('min_bbox_size', -1)).all(-1)
+    return sides.amin(-1) > cfg.get('min_bbox_size', -1)
 
 
 class DenseBoxes(nn.Module):
@@ -108,37 +100,51 @@ class DenseBoxes(nn.Module):
     def candidates(self, outputs: Sequence[Sequence[Tensor]]) -> Detections:
         """Return scores (N, L), boxes (N, L, 4) and labels (N, L) of all
         levels."""
-        sizes = [level.shape[-2:] for level in outputs[0]]
-        priors = self.head.prior_generator.grid_priors(
-            sizes, dtype=outputs[0][0].dtype, device=outputs[0][0].device)
         found = [
-            self.level(index, *level)
-            for index, level in enumerate(zip(priors, *outputs))
+            self.level(index, *maps)
+            for index, maps in enumerate(zip(*outputs))
         ]
-        scores, boxes, labels = (torch.cat(x, 1) for x in zip(*found))
-        return scores, boxes, labels
+        # Decoded together: a graph's small nodes take a third of the time of
+        # a small detector with 8 bits.
+        scores, labels, priors, deltas = (torch.cat(x, 1) for x in zip(*found))
+        return scores, self.decode(priors, deltas), labels
 
-    def level(self, index: int, priors: Tensor, classes: Tensor,
-              deltas: Tensor, *factors: Tensor) -> Detections:
-        """Return the candidates of one level: scores, boxes and labels."""
-        scores, places, labels = self.best(flat(classes, self.channels))
-        deltas = take(
-            flat(deltas, deltas.shape[1] * self.channels // classes.shape[1]),
-            places)
-        boxes = self.decode(index, priors[places], deltas)
+    def level(self, index: int, classes: Tensor, deltas: Tensor, *factors:
+              Tensor) -> Tuple[Tensor, ...]:
+        """Return the best of one level: scores and labels (N, K), priors (N,
+        K, 2 or 4), and deltas (N, K, 4) as :meth:`decode` takes them."""
+        width = deltas.shape[-1]
+        scores, places, labels = self.best(index, flat(classes, self.channels))
+        values = self.channels * int(deltas.shape[1]) // int(classes.shape[1])
+        deltas = self.sides(index, take(flat(deltas, values), places))
         if factors:
             factor = take(flat(factors[0], 1), places)[..., 0].sigmoid()
             scores = mark(scores * factor, scores > NO_CANDIDATE / 2)
-        return scores, boxes, labels
+        return scores, labels, self.priors(index, places, width), deltas
+
+    def priors(self, index: int, places: Tensor,
+               width: Union[int, Tensor]) -> Tensor:
+        """Return the priors (N, K, 2 or 4) at ``places`` (N, K) of a level:
+        mmdet's of its first cell, moved by rows and columns of a map of
+        ``width`` cells."""
+        generator = self.head.prior_generator
+        first = generator.grid_priors(
+            [(1, 1)] * generator.num_levels, device=places.device)[index]
+        cells = torch.div(places, len(first), rounding_mode='trunc')
+        rows = torch.div(cells, width, rounding_mode='trunc')
+        moved = torch.stack([cells - rows * width, rows], -1).to(first)
+        moved = moved * first.new_tensor(generator.strides[index])
+        return first[places % len(first)] + torch.cat(
+            [moved] * (first.shape[1] // 2), -1)
 
     @property
     def channels(self) -> int:
         """Number of channels of the class map for one prior."""
         return self.head.cls_out_channels
 
-    def best(self, logits: Tensor) -> Detections:
+    def best(self, index: int, logits: Tensor) -> Detections:
         """Return the best scores (N, K) of a level's logits (N, L, classes),
-        their priors and their classes.
+        the places of their priors and their classes.
 
         The priors of the K best scores are among the K best priors by their
         best class: only these are looked at class by class.
@@ -152,10 +158,15 @@ class DenseBoxes(nn.Module):
         values, places = largest(logits.flatten(1), self.cfg.nms_pre)
         scores = values.sigmoid() if sigmoid else values
         scores = mark(scores, scores > self.cfg.get('score_thr', 0))
-        row = torch.div(places, classes, rounding_mode='floor')
+        row = torch.div(places, classes, rounding_mode='trunc')
         return scores, take(priors, row), places - row * classes
 
-    def decode(self, index: int, priors: Tensor, deltas: Tensor) -> Tensor:
+    def sides(self, index: int, deltas: Tensor) -> Tensor:
+        """Return a level's deltas (N, K, 4) in units that all levels share,
+        of what the head puts out (N, K, ...)."""
+        return deltas
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
         """Return boxes (N, K, 4) of priors (N, K, 2 or 4)."""
         return self.head.bbox_coder.decode(priors, deltas)
 
@@ -165,58 +176,61 @@ class Proposals(DenseBoxes):
     level, suppressed level by level."""
     proposals = True
 
-    def level(self, index: int, priors: Tensor, classes: Tensor,
-              deltas: Tensor, *factors: Tensor) -> Detections:
-        logits = flat(classes, self.channels)
+    def best(self, index: int, logits: Tensor) -> Detections:
         if self.head.use_sigmoid_cls:
             values, places = largest(logits[..., 0], self.cfg.nms_pre)
             scores = values.sigmoid()
         else:
             scores, places = largest(
                 logits.softmax(-1)[..., 0], self.cfg.nms_pre)
-        boxes = self.decode(index, priors[places],
-                            take(flat(deltas, 4), places))
-        return scores, boxes, torch.full_like(places, index)
+        return scores, places, torch.full_like(places, index)
 
 
 class DistributionBoxes(DenseBoxes):
     """``GFLHead``: each side is the mean of a distribution."""
 
-    def decode(self, index: int, priors: Tensor, deltas: Tensor) -> Tensor:
+    def sides(self, index: int, deltas: Tensor) -> Tensor:
         stride = self.head.prior_generator.strides[index][0]
         bins = self.head.integral.reg_max + 1
         shares = deltas.unflatten(-1, (4, bins)).softmax(-1)
-        sides = (shares * self.head.integral.project.to(shares)).sum(-1)
+        return (shares *
+                self.head.integral.project.to(shares)).sum(-1) * stride
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
         centers = (priors[..., 2:] + priors[..., :2]) / 2
-        return self.head.bbox_coder.decode(centers, sides * stride)
+        return self.head.bbox_coder.decode(centers, deltas)
 
 
 class AlignedBoxes(DenseBoxes):
     """``TOODHead``: maps are scores and boxes already."""
     clips = False
 
-    def best(self, scores: Tensor) -> Detections:
+    def best(self, index: int, scores: Tensor) -> Detections:
         _, priors = largest(scores.amax(-1), self.cfg.nms_pre)
         scores = take(scores, priors)
         classes = scores.shape[2]
         scores, places = largest(scores.flatten(1), self.cfg.nms_pre)
-        row = torch.div(places, classes, rounding_mode='floor')
+        row = torch.div(places, classes, rounding_mode='trunc')
         return (mark(scores, scores
                      > self.cfg.score_thr), take(priors,
                                                  row), places - row * classes)
 
-    def decode(self, index: int, priors: Tensor, deltas: Tensor) -> Tensor:
+    def sides(self, index: int, deltas: Tensor) -> Tensor:
         return deltas * self.head.prior_generator.strides[index][0]
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
+        return deltas
 
 
 class BaseLengthBoxes(DenseBoxes):
     """``FoveaHead``: sides are exponentials of a level's base length."""
     margin = 1
 
-    def decode(self, index: int, priors: Tensor, deltas: Tensor) -> Tensor:
-        left_top, right_bottom = (deltas.exp() *
-                                  self.head.base_edge_list[index]).split(
-                                      2, -1)
+    def sides(self, index: int, deltas: Tensor) -> Tensor:
+        return deltas.exp() * self.head.base_edge_list[index]
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
+        left_top, right_bottom = deltas.split(2, -1)
         return torch.cat([priors - left_top, priors + right_bottom], -1)
 
 
@@ -244,7 +258,7 @@ class GridBoxes(DenseBoxes):
         # A score of 0 passes no threshold.
         logits = torch.where(sure[..., None], logits,
                              torch.full_like(logits, -1e4))
-        scores, places, labels = self.best(logits)
+        scores, places, labels = self.best(0, logits)
         deltas = take(attributes[..., :4], places)
         deltas = torch.cat([deltas[..., :2].sigmoid(), deltas[..., 2:]], -1)
         boxes = self.head.bbox_coder.decode(

@@ -42,9 +42,22 @@ def join(models: Sequence['onnx.ModelProto'], inputs: Sequence[str],
         _shorten(graph, kept, numbers)
         whole.graph.node.extend(graph.node)
         whole.graph.initializer.extend(graph.initializer)
+    _ask_codes_for_shapes(whole.graph.node)
     whole.graph.input.extend(values[name] for name in inputs)
     whole.graph.output.extend(values[name] for name in outputs)
     return whole
+
+
+def _ask_codes_for_shapes(nodes) -> None:
+    """Let ``Shape`` look at 8-bit codes instead of their float values, which
+    onnxruntime would compute once more for it alone."""
+    codes = {
+        node.output[0]: node.input[0]
+        for node in nodes if node.op_type == 'DequantizeLinear'
+    }
+    for node in nodes:
+        if node.op_type == 'Shape':
+            node.input[0] = codes.get(node.input[0], node.input[0])
 
 
 def _shorten(graph: 'onnx.GraphProto', kept: Container[str],

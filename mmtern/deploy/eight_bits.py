@@ -14,6 +14,7 @@ from ..files.sizes import Sizes
 from .activations import LAYERS, float_layers, layer_name, quantize, spoiled
 from .graphs import DetectorGraphs
 from .parts import Part
+from .rois import SAMPLES, sample_sparsely
 from .trace import Session
 
 # 8 bits against float: calibration images, the score of boxes looked for, and
@@ -46,6 +47,13 @@ def eight_bits(whole: DetectorGraphs, images: Sequence[Tensor], kept: Set[str],
     """
     run = _Calibration(whole, images)
     notes = []
+    if not whole.raw:
+        plain, _ = whole.weight_only()
+        exact = whole.assemble(plain)[0].SerializeToString()
+        roi_head = getattr(whole.detector, 'roi_head', None)
+        if roi_head is not None and sample_sparsely(roi_head):
+            whole.graphs = whole.traced(whole.form)
+            notes.append(f'RoIAlign takes {SAMPLES} x {SAMPLES} samples a bin')
     lost = run.spoiled_layers(kept)
     if lost:
         notes.append(
@@ -69,8 +77,6 @@ def eight_bits(whole: DetectorGraphs, images: Sequence[Tensor], kept: Set[str],
                 f'meant, the first {accidents[0]!r}; --keep names layers that '
                 'may')
     if not whole.raw:
-        plain, _ = whole.weight_only()
-        exact = whole.assemble(plain)[0].SerializeToString()
         sessions = [Session(exact), Session(files[0])]
         notes += run.found_again(sessions)
         notes.append(_gain(sessions, whole.example(whole.form.size, 1)))

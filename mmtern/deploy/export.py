@@ -98,7 +98,7 @@ def save_onnx(model: nn.Module,
     targets = [path, roi_path(path)] if two_files else [path]
     for target in targets:
         check_target(target, force)
-    head = getattr(detector, 'roi_head', detector)
+    head: Any = getattr(detector, 'roi_head', detector)
     classes = class_names(dataset_meta,
                           getattr(head.bbox_head, 'num_classes', None))
     rules = None if raw else input_rules(cfg)
@@ -110,7 +110,7 @@ def save_onnx(model: nn.Module,
     whole = DetectorGraphs(detector, weights, raw, pixels)
     notes = whole.find_form(input_size, cfg)
     form = whole.form
-    facts = dict(
+    facts: Dict[str, Any] = dict(
         form='raw' if raw else 'boxes',
         weights=weights,
         activations=activations,
@@ -126,6 +126,10 @@ def save_onnx(model: nn.Module,
         graphs, sizes = whole.weight_only()
         notes.append('outputs differ from PyTorch\'s by at most '
                      f'{whole.difference:.1e}')
+    if rules is not None and head is not detector:
+        # 0: as many as a bin has cells.
+        layers = head.bbox_roi_extractor.roi_layers
+        facts['roi_samples'] = [layer.sampling_ratio for layer in layers]
     files = []
     for target, graph, before, size in zip(targets, whole.assemble(graphs),
                                            whole.float_bytes(), sizes):

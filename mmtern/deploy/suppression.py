@@ -30,6 +30,37 @@ class _TopK(torch.autograd.Function):
         return g.op('TopK', x, g.op('Min', most, length), axis_i=1, outputs=2)
 
 
+class _Take(torch.autograd.Function):
+    """See :func:`take`. What PyTorch would do takes eight nodes."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, places: Tensor) -> Tensor:
+        if x.dim() == 2:
+            return x.gather(1, places)
+        return x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
+
+    @staticmethod
+    def symbolic(g, x, places):
+        last = g.op('Constant', value_t=torch.tensor([-1]))
+        return g.op(
+            'GatherND', x, g.op('Unsqueeze', places, last), batch_dims_i=1)
+
+
+class _Flat(torch.autograd.Function):
+    """See :func:`flat`. What PyTorch would do takes eight nodes."""
+
+    @staticmethod
+    def forward(ctx, level: Tensor, channels: int) -> Tensor:
+        return level.permute(0, 2, 3, 1).reshape(len(level), -1, channels)
+
+    @staticmethod
+    def symbolic(g, level, channels: int):
+        # A side of 0 is the number of images, as it was.
+        shape = g.op('Constant', value_t=torch.tensor([0, -1, channels]))
+        return g.op('Reshape', g.op('Transpose', level, perm_i=[0, 2, 3, 1]),
+                    shape)
+
+
 class _Suppress(torch.autograd.Function):
     """Places (N, M) of the boxes that are left, by falling score; M is the
     most of any image, and -1 fills up."""
@@ -99,9 +130,13 @@ def largest(x: Tensor, count: int) -> Tuple[Tensor, Tensor]:
 def take(x: Tensor, places: Tensor) -> Tensor:
     """Return ``x[n, places[n, m]]``, shape (N, M, ...), of x (N, L,
     ...)."""
-    if x.dim() == 2:
-        return x.gather(1, places)
-    return x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
+    return _Take.apply(x, places)
+
+
+def flat(level: Tensor, channels: int) -> Tensor:
+    """Return a level's map (N, A * channels, H, W) as (N, H * W * A,
+    channels)."""
+    return _Flat.apply(level, channels)
 
 
 def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_cfg: dict,
@@ -126,14 +161,13 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_cfg: dict,
     apart = boxes
     if not nms_cfg.get('class_agnostic', False):
         candidate = (scores > NO_CANDIDATE / 2)[..., None]
-        most = torch.where(candidate, boxes, torch.full_like(boxes, -1e4))
+        most = boxes.masked_fill(~candidate, -1e4)
         offsets = labels.to(boxes) * (most.amax((1, 2)) + 1)[:, None]
         apart = boxes + offsets[..., None]
     places = _Suppress.apply(apart, scores, nms_cfg['iou_threshold'], count)
     some, places = places >= 0, places.clamp(min=0)
     boxes, scores, labels = (take(x, places) for x in (boxes, scores, labels))
-    return (boxes, torch.where(some, scores, torch.zeros_like(scores)),
-            torch.where(some, labels, torch.full_like(labels, -1)))
+    return (boxes, scores.masked_fill(~some, 0), labels.masked_fill(~some, -1))
 
 
 def check_suppression(cfg: dict) -> None:

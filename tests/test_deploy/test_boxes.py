@@ -217,12 +217,32 @@ def test_eight_bit_activations(tmp_path, name, weights):
         onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
     onnxruntime.InferenceSession(
         str(path), options, providers=['CPUExecutionProvider'])
-    kinds = [
-        node.op_type
-        for node in onnx.load(options.optimized_model_filepath).graph.node
-    ]
+    nodes = onnx.load(options.optimized_model_filepath).graph.node
+    kinds = [node.op_type for node in nodes]
     assert kinds.count('QLinearConv') > 20
     assert not {'Conv', 'FusedConv', 'Gemm'} & set(kinds)
+    # Nothing becomes float only to be asked for its shape.
+    made = {name: node.op_type for node in nodes for name in node.output}
+    assert 'DequantizeLinear' not in [
+        made.get(node.input[0]) for node in nodes if node.op_type == 'Shape'
+    ]
+
+
+@pytest.mark.parametrize('activations, expected', [('float', 0), ('int8', 1)])
+def test_samples_of_regions(tmp_path, activations, expected):
+    """With 8 bits RoIAlign is cheaper than mmdet's, and the file says so."""
+    model, cfg = build('faster_rcnn')
+    path = str(tmp_path / 'a.onnx')
+    table = save_onnx(
+        model, cfg, path, META, activations=activations, images=images(2))
+    file = onnx.load(path)
+    samples = [
+        onnx.helper.get_node_attr_value(node, 'sampling_ratio')
+        for node in file.graph.node if node.op_type == 'RoiAlign'
+    ]
+    assert samples == [expected] * 4
+    assert OnnxDetector(path, cfg.model).description['roi_samples'] == samples
+    assert ('samples a bin' in ' '.join(table.remarks())) == (expected == 1)
 
 
 def test_layers_that_are_kept(tmp_path):
