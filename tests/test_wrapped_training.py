@@ -55,7 +55,7 @@ def test_accumulation_equals_one_large_batch(tmp_path, amp):
         with torch.autocast('cpu', torch.bfloat16, enabled=amp):
             loss = large(inputs, targets, mode='loss')['loss_toy']
             for layer in ternary_layers(large).values():
-                loss = loss + 1e-2 * cosine_distance(layer.weight,
+                loss = loss + 1e-2 * cosine_distance([layer.weight],
                                                      layer.projection)
         loss.backward()
         optimizer.step()

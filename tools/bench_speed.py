@@ -9,8 +9,10 @@ import json
 import os
 import os.path as osp
 import platform
+import time
+from functools import partial
 from importlib.util import find_spec
-from typing import Iterator, Tuple
+from typing import Callable, Iterator, Tuple
 
 import torch
 from mmengine.registry import init_default_scope
@@ -66,8 +68,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--minutes',
         type=float,
-        default=6.0,
-        help='when the GPU suite begins no further measurement')
+        default=7.0,
+        help='after how many the GPU suite begins no further measurement')
     parser.add_argument('--results', default=RESULTS)
     args = parser.parse_args()
     if args.host:
@@ -92,49 +94,65 @@ def machine_name(device: str, threads: int) -> str:
     return f'{name}, {instructions}, {threads} threads'
 
 
-def chosen(args: argparse.Namespace) -> Iterator[Tuple[str, Mode]]:
+def chosen(args: argparse.Namespace, end: float) -> Iterator[Tuple[str, Mode]]:
     if args.gpu_suite:
-        yield from until(args.minutes, args.cases)
+        yield from until(end, args.cases)
         return
     for name in args.cases:
         for phase in PHASES:
             yield name, Mode(phase)
 
 
+def completed(args: argparse.Namespace, line: dict,
+              work: Callable[[], dict]) -> dict:
+    """Return ``line`` with what ``work`` measures. In the GPU suite an error
+    has its place there, too: the minutes are few, and a detector may lack an
+    operation in a precision."""
+    try:
+        line.update(work())
+    except Exception as error:
+        if not args.gpu_suite:
+            raise
+        line['error'] = f'{type(error).__name__}: {error}'.splitlines()[0]
+    return line
+
+
 def of_the_host(args: argparse.Namespace) -> Iterator[dict]:
     modes = [Mode(phase) for phase in PHASES]
-    if args.device == 'cpu' and find_spec('triton'):
-        modes += [Mode('approach', way='stub'), Mode('ternary', way='stub')]
+    if args.device == 'cuda':
+        modes.append(Mode('ternary', 'float16'))
+    elif find_spec('triton'):
+        modes += [
+            Mode('approach', way='stub'),
+            Mode('ternary', way='stub'),
+            Mode('ternary', 'float16', way='stub')
+        ]
     for mode in modes:
         # A step of the thin model takes milliseconds.
-        cost = host_cost(mode, 10 * args.pairs, args.device)
-        yield dict(case='host', **vars(mode), **cost)
+        work = partial(host_cost, mode, 10 * args.pairs, args.device)
+        yield completed(args, dict(case='host', **vars(mode)), work)
+
+
+def of_a_detector(args: argparse.Namespace, name: str, mode: Mode) -> dict:
+    line = compare_steps(CASES[name], mode, args.pairs, args.device)
+    if mode.phase != 'inference' and not args.no_memory:
+        line.update(peak_memory(CASES[name], mode, args.device))
+    return line
 
 
 def measure(args: argparse.Namespace) -> Iterator[dict]:
+    end = time.perf_counter() + 60 * args.minutes
     if args.host or args.gpu_suite:
         yield from of_the_host(args)
     if args.gpu_suite:
         iterations = 200 if args.device == 'cuda' else 10
-        yield dict(
-            case=args.cases[0],
-            phase='endurance',
-            precision='float16',
-            **endure(CASES[args.cases[0]], iterations, args.device))
-    for name, mode in chosen(args):
+        name = args.cases[0]
+        line = dict(case=name, phase='endurance', precision='float16')
+        yield completed(args, line,
+                        partial(endure, CASES[name], iterations, args.device))
+    for name, mode in chosen(args, end):
         line = dict(case=name, pairs=args.pairs, **vars(mode))
-        try:
-            line.update(
-                compare_steps(CASES[name], mode, args.pairs, args.device))
-            if mode.phase != 'inference' and not args.no_memory:
-                line.update(peak_memory(CASES[name], mode, args.device))
-        except RuntimeError as error:
-            if not args.gpu_suite:
-                raise
-            # The minutes are few, and a detector may lack an operation in a
-            # precision: its line says so.
-            line['error'] = str(error).splitlines()[0]
-        yield line
+        yield completed(args, line, partial(of_a_detector, args, name, mode))
     if args.host or args.gpu_suite:
         return
     for method, cost in quantizer_cost(args.device).items():

@@ -142,8 +142,8 @@ class TernaryWeight(_Mixin):
         return filters_of(weight, groups) if groups else weight
 
     def quantized_weight(self) -> Union[Tensor, QuantizedWeight]:
-        """Return what a layer that can compute from codes does so with, as
-        filters; see :class:`Quantizer`."""
+        """Return what a convolution or linear layer can compute with, as
+        filters: see ``takes_any`` of :class:`Quantizer`."""
         return self.quantizer(
             self.filters(self.latent), self.training, self.weight_scale, True)
 

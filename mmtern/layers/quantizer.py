@@ -68,6 +68,7 @@ class _Entry:
         state: See :func:`_state_of`.
         storage: A view of the weight; it keeps the memory from being given to
             another tensor, which would then look like this one.
+        dtype: Of ``values``; autocast's where the layer would cast them.
         fields: Those of the projection of the weight's filters, one after
             the other; from a kernel as one tensor, (5, C_out, 1).
         quantized: Codes and scale; None where a kernel made ``values``.
@@ -77,6 +78,7 @@ class _Entry:
     """
     state: Tuple
     storage: Tensor
+    dtype: torch.dtype
     fields: Union[Projection, Tensor]
     quantized: Optional[QuantizedWeight]
     values: Optional[Tensor] = None
@@ -93,6 +95,19 @@ def _state_of(weight: Tensor, *others: Any) -> Tuple:
 
 def _version_of(weight: Tensor) -> int:
     return 0 if weight.is_inference() else weight._version
+
+
+def _autocast_dtype(weight: Tensor) -> torch.dtype:
+    """Return the dtype to which autocast has convolutions and linear layers
+    cast ``weight``, each time they use it; its own without autocast, and
+    where no kernel would spare the cast."""
+    kind = weight.device.type
+    # PyTorch before 2.4 cannot be asked for a type of device.
+    if (kind in fused.DEVICES and weight.dtype == torch.float32
+            and hasattr(torch, 'get_autocast_dtype')
+            and torch.is_autocast_enabled(kind)):
+        return torch.get_autocast_dtype(kind)
+    return weight.dtype
 
 
 def _is_transformed(weight: Tensor) -> bool:
@@ -184,7 +199,7 @@ class Quantizer:
                  weight: Tensor,
                  training: bool,
                  weight_scale: Optional[Tensor] = None,
-                 takes_codes: bool = False) -> Union[Tensor, QuantizedWeight]:
+                 takes_any: bool = False) -> Union[Tensor, QuantizedWeight]:
         """Return the weight that a layer computes with.
 
         ===========================  =====================================
@@ -202,16 +217,18 @@ class Quantizer:
                 (C_out, C_in).
             training (bool): The layer's mode.
             weight_scale (Tensor, optional): Trained scales, (2, C_out).
-            takes_codes (bool): Whether the layer can compute from codes; see
-                :mod:`mmtern.ops.conv`. On a GPU none does: a float copy
-                until the backward takes little beside the activations there,
-                and to spare it costs the host more calls in each use.
+            takes_any (bool): Whether the layer is a convolution or linear
+                layer that can compute from codes, see :mod:`mmtern.ops.conv`,
+                or from a weight in autocast's dtype. On a GPU none computes
+                from codes: a float copy until the backward takes little
+                beside the activations there, and to spare it costs the host
+                more calls in each use.
 
         Returns:
             Tensor or QuantizedWeight: A tensor in shape and dtype of
-            ``weight``, or for the ternary training forward of a layer that
-            takes them the int8 codes of one, with the gradient sink that
-            takes its gradient.
+            ``weight``; for a layer that takes them, in autocast's dtype, or
+            for its ternary training forward the int8 codes of one, with the
+            gradient sink that takes its gradient.
         """
         beta = self.beta if training else 1.0
         if weight_scale is not None:
@@ -221,11 +238,11 @@ class Quantizer:
             return weight
         if _is_transformed(weight):
             return self._traceable(weight, training)
-        entry = self._entry_of(weight, training)
+        entry = self._entry_of(weight, training, takes_any)
         wants_gradient = torch.is_grad_enabled() and weight.requires_grad
         if not wants_gradient or (not training and torch.jit.is_tracing()):
             return self._values(entry, weight, training)
-        if (takes_codes and training and beta == 1 and not self._is_soft
+        if (takes_any and training and beta == 1 and not self._is_soft
                 and weight.device.type not in fused.DEVICES):
             assert entry.quantized is not None  # made by no kernel
             sink = self._node(entry, weight, training, as_codes=True)
@@ -254,8 +271,12 @@ class Quantizer:
         assert quantized is not None  # as always in eval
         return quantized.scale
 
-    def _entry_of(self, weight: Tensor, training: bool) -> _Entry:
-        """Return the cache entry of the present ``weight``.
+    def _entry_of(self,
+                  weight: Tensor,
+                  training: bool,
+                  takes_any: bool = True) -> _Entry:
+        """Return the cache entry of the present ``weight``, for layers that
+        take it in autocast's dtype or for others.
 
         An entry is trusted until the weight's memory or version changes, an
         optimizer steps, the layer switches between train and eval, the
@@ -264,29 +285,32 @@ class Quantizer:
         MeanTeacherHook writes to it through ``.data``), and an inference
         tensor has no version: both are projected anew.
         """
+        dtype = _autocast_dtype(weight) if takes_any else weight.dtype
         if weight.is_inference() or (training and not weight.requires_grad):
-            return self._new_entry(weight, training, ())
+            return self._new_entry(weight, training, (), dtype)
         entry, state = self._entry, _untraced(_state_of, weight, training,
-                                              self.beta, self.temperature)
+                                              self.beta, self.temperature,
+                                              dtype)
         if entry is None or entry.state != state:
             self._entry = entry = None  # before its successor takes memory
-            entry = self._new_entry(weight, training, state)
+            entry = self._new_entry(weight, training, state, dtype)
             self._entry = entry
         return entry
 
-    def _new_entry(self, weight: Tensor, training: bool,
-                   state: Tuple) -> _Entry:
+    def _new_entry(self, weight: Tensor, training: bool, state: Tuple,
+                   dtype: torch.dtype) -> _Entry:
         if torch.is_inference_mode_enabled() and not weight.is_inference():
             # An entry must serve calls in and out of inference mode.
             with torch.inference_mode(False):
-                return self._new_entry(weight, training, state)
+                return self._new_entry(weight, training, state, dtype)
         threshold = _untraced(_threshold, self.settings, weight)
         if training and not self._is_soft and not self.settings.learns_scale:
             made = _untraced(project_and_blend, weight, threshold,
-                             self._scale_kind, self.beta)
+                             self._scale_kind, self.beta, dtype)
             if made is not None:
                 fields, values = made
-                return _Entry(state, weight.detach(), fields, None, values)
+                return _Entry(state, weight.detach(), dtype, fields, None,
+                              values)
         projection, codes = _untraced(_project, weight, threshold)
         scale = projection.scale(self._scale_kind)
         if not training:
@@ -294,7 +318,7 @@ class Quantizer:
             # place of w. In training a last bit is not worth a pass over the
             # weights.
             scale = _untraced(keep_ternary_scale, float_rows(weight), scale)
-        return _Entry(state, weight.detach(), projection,
+        return _Entry(state, weight.detach(), dtype, projection,
                       QuantizedWeight(codes, scale))
 
     def _values(self, entry: _Entry, weight: Tensor, training: bool) -> Tensor:
@@ -305,7 +329,7 @@ class Quantizer:
             return self._blend(entry, weight)
         assert entry.quantized is not None
         with torch.inference_mode(weight.is_inference()), torch.no_grad():
-            entry.values = _untraced(entry.quantized.values, weight.dtype)
+            entry.values = _untraced(entry.quantized.values, entry.dtype)
         return entry.values
 
     def _blend(self, entry: _Entry, weight: Tensor) -> Tensor:
@@ -379,7 +403,7 @@ class Quantizer:
                 rows_of(grad).mul_(slope.mul_(beta).add_(1 - beta))
                 return grad
             if beta < 1:
-                return grad
+                return grad.to(latent.dtype)
             return rescale_gradient(grad.detach(), latent, threshold,
                                     temperature, settings.floor,
                                     settings.normalize)
@@ -402,7 +426,7 @@ class Quantizer:
         """Return the weight by operations that transforms can follow,
         nothing cached: the same values and, at ``T = 0``, gradient."""
         with torch.no_grad():
-            entry = self._new_entry(weight, training, ())
+            entry = self._new_entry(weight, training, (), weight.dtype)
             values = self._values(entry, weight, training)
         return weight + (values - weight).detach()
 

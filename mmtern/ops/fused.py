@@ -49,8 +49,7 @@ def _try_kernels(device: str) -> Any:
             one = kernels.project_rows(row, None, 0.7, out.zero_(), 'norm')[0]
             kernels.rescale_rows(row, row, one, 1.0, 0.2, True,
                                  torch.empty_like(row))
-            kernels.turn_rows(row, one, one, one, one, one[0, 0],
-                              torch.empty_like(row))
+            kernels.turn_rows(row, one, one, one, torch.empty_like(row))
             if not torch.allclose(out, out.new_tensor([[10**0.5, 0.0]])):
                 raise ValueError(f'made {out.tolist()} of {row.tolist()}')
         return kernels

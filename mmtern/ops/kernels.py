@@ -113,23 +113,19 @@ def _rescale(grad, weight, threshold, out, d, temperature, floor, tiny,
 
 
 @triton.jit
-def _turn(weight, cosine, threshold, count, norm, grad_output, out, d, tiny,
-          least_norm, block: tl.constexpr):
+def _turn(weight, threshold, towards, along, out, d, tiny,
+          block: tl.constexpr):
     row = tl.program_id(0)
     start = row.to(tl.int64) * d
     lanes = tl.arange(0, block)
-    upstream = tl.load(grad_output)
-    length = tl.load(norm + row)
-    inverse = tl.where(length > least_norm, 1 / length, 0.0)
-    towards = -upstream * inverse / tl.sqrt(
-        tl.maximum(tl.load(count + row), 1.0))
-    along = upstream * tl.load(cosine + row) * (inverse * inverse)
     least = tl.maximum(tl.load(threshold + row), tiny)
+    step = tl.load(towards + row)
+    share = tl.load(along + row)
     for first in range(0, d, block):
         inside = first + lanes < d
         w = tl.load(weight + start + first + lanes, mask=inside, other=0.0)
-        sign = tl.where(w > 0, towards, -towards)
-        turn = tl.where(tl.abs(w) >= least, sign, 0.0) + w * along
+        sign = tl.where(w > 0, step, -step)
+        turn = tl.where(tl.abs(w) >= least, sign, 0.0) + w * share
         tl.store(out + start + first + lanes, turn, mask=inside)
 
 
@@ -174,13 +170,12 @@ def rescale_rows(grad: Tensor, weight: Tensor, threshold: Tensor,
            (float(temperature), float(floor), TINY, LARGEST), (normalize, ))
 
 
-def turn_rows(weight: Tensor, cosine: Tensor, threshold: Tensor, count: Tensor,
-              norm: Tensor, grad_output: Tensor, out: Tensor) -> None:
-    """The backward of :func:`mmtern.ops.cosine_distance` in one kernel, for
-    contiguous rows; ``grad_output`` is a scalar on their device."""
-    _start(_turn, weight,
-           (weight, cosine, threshold, count, norm, grad_output, out),
-           (TINY, TINY**0.5), ())
+def turn_rows(weight: Tensor, threshold: Tensor, towards: Tensor,
+              along: Tensor, out: Tensor) -> None:
+    """``out = towards t + along w`` in one kernel; ``weight`` as in
+    :func:`project_rows`, ``out`` laid out like it, the others (C_out, 1)."""
+    _start(_turn, weight, (weight, threshold, towards, along, out), (TINY, ),
+           ())
 
 
 def _start(kernel: Any, weight: Tensor, tensors: Tuple[Tensor, ...],

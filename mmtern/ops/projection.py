@@ -229,8 +229,8 @@ def project(weight: Tensor,
 
 
 def project_and_blend(weight: Tensor, threshold: Union[Tensor, ThresholdRule],
-                      scale: str,
-                      beta: float) -> Optional[Tuple[Tensor, Tensor]]:
+                      scale: str, beta: float,
+                      dtype: torch.dtype) -> Optional[Tuple[Tensor, Tensor]]:
     """Make in one kernel what a layer in training needs of its weight, where
     there is one; it spares a GPU's host the calls in between.
 
@@ -239,10 +239,11 @@ def project_and_blend(weight: Tensor, threshold: Union[Tensor, ThresholdRule],
         threshold (Tensor or Callable): As of :func:`project`.
         scale (str): Kind of the scale ``a``, see :meth:`Projection.scale`.
         beta (float): Share of the way from ``w`` to ``a t``.
+        dtype (torch.dtype): Of the result, which is computed in float32.
 
     Returns:
         tuple or None: The fields of the :class:`Projection`, (5, C_out, 1),
-        and ``w + beta (a t - w)`` in shape, layout and dtype of ``weight``.
+        and ``w + beta (a t - w)`` in shape and layout of ``weight``.
     """
     if weight.device.type not in fused.DEVICES:
         return None
@@ -250,7 +251,7 @@ def project_and_blend(weight: Tensor, threshold: Union[Tensor, ThresholdRule],
     kernels = fused.kernels_for(rows)
     if kernels is None:
         return None
-    values = empty_as(weight)
+    values = empty_as(weight, dtype)
     fields = kernels.project_rows(rows, _for_kernel(rows, threshold),
                                   MEAN_FACTOR, values, scale, beta)
     return fields, values

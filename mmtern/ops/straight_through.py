@@ -124,12 +124,12 @@ def rescale_gradient(grad: Tensor,
             :func:`rescale_factor`.
 
     Returns:
-        Tensor: Shape and memory format of ``weight``, dtype of ``grad``;
-        ``grad`` itself where the factor is 1 everywhere.
+        Tensor: Shape, memory format and dtype of ``weight``; ``grad`` in this
+        dtype, itself where it has it, where the factor is 1 everywhere.
     """
     if _is_one(temperature, floor):
-        return grad
-    out, grad = empty_as(weight, grad.dtype), in_layout_of(weight, grad)
+        return grad.to(weight.dtype)
+    out, grad = empty_as(weight), in_layout_of(weight, grad)
     if weight.device.type in fused.DEVICES:
         filters = dense_filters(weight)
         kernels = fused.kernels_for(filters)

@@ -86,7 +86,7 @@ def test_pull_of_the_regularizer(with_kernels, shape):
         weight = rows(*shape).requires_grad_()
         torch.manual_seed(0)
         projection = project(weight.detach(), mean_threshold)
-        (3 * cosine_distance(weight, projection)).backward()
+        (3 * cosine_distance([weight], projection)).backward()
         return weight.grad
 
     expected = pulled()

@@ -121,7 +121,7 @@ def test_scales_keep_the_norm_or_the_least_squares(weight, min_sparsity):
 def test_regularizer_is_bounded_and_turns_only(weight):
     weight = weight.requires_grad_()
     projection = project(weight.detach(), exact_threshold(weight.detach()))
-    value = cosine_distance(weight, projection)
+    value = cosine_distance([weight], projection)
     assert 0 <= value <= len(weight)
     value.backward()
     assert weight.grad.isfinite().all()
@@ -137,7 +137,7 @@ def test_regularizer_is_zero_on_ternary_rows(weight, min_sparsity):
     ternary = ternary_codes(weight, projection.threshold)
     ternary = (ternary * projection.scale('norm')).requires_grad_()
     again = project(ternary.detach(), exact_threshold(ternary.detach()))
-    value = cosine_distance(ternary, again)
+    value = cosine_distance([ternary], again)
     # Zero up to the rounding of the norm.
     assert value <= 4 * EPS * len(weight)
     value.backward()

@@ -1,13 +1,17 @@
 import pytest
 import torch
 
-from mmtern.ops import cosine_distance, exact_threshold, project, ternary_codes
+from mmtern.ops import (Projection, cosine_distance, exact_threshold, project,
+                        ternary_codes)
 from .rows import ROWS
 
 
+def projected(rows):
+    return project(rows.detach(), exact_threshold(rows.detach()))
+
+
 def regularize(rows):
-    return cosine_distance(
-        rows, project(rows.detach(), exact_threshold(rows.detach())))
+    return cosine_distance([rows], projected(rows))
 
 
 @pytest.mark.parametrize('name', ['gaussian', 'laplace', 'student_t2'])
@@ -53,3 +57,23 @@ def test_a_step_down_the_gradient_turns_towards_ternary():
     with torch.no_grad():
         rows -= rows.norm(dim=1, keepdim=True).square() * 0.1 * rows.grad
     assert regularize(rows) < before
+
+
+def test_weights_together_get_what_each_gets_alone():
+    torch.manual_seed(0)
+    weights = [
+        torch.randn(shape, requires_grad=True)
+        for shape in [(3, 20), (4, 2, 3, 3), (2, 5)]
+    ]
+    alone = [regularize(w.flatten(1)) for w in weights]
+    sum(alone).backward()
+    expected = [w.grad for w in weights]
+    for w in weights:
+        w.grad = None
+    weights[1].data = weights[1].to(memory_format=torch.channels_last)
+    projections = [projected(w.flatten(1)) for w in weights]
+    together = cosine_distance(weights,
+                               Projection(*map(torch.cat, zip(*projections))))
+    together.backward()
+    torch.testing.assert_close(together, sum(alone))
+    torch.testing.assert_close([w.grad for w in weights], expected)

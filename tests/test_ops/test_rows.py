@@ -37,7 +37,7 @@ def results(weight, grad):
     codes = torch.empty_like(weight, dtype=torch.int8)
     projection = project(weight, exact_threshold(weight), codes)
     latent = weight.clone().requires_grad_()
-    cosine_distance(latent, projection).backward()
+    cosine_distance([latent], projection).backward()
     scale = projection.scale()
     rescaled = rescale_gradient(grad, weight, projection.threshold, 3.0)
     return [

@@ -30,8 +30,10 @@ def endure(case: Case, iterations: int, device: str) -> Dict:
         ``last_loss``, mean of five each.
     """
     stepper = Stepper(case, True, Mode('ternary', 'float16'), device)
-    # PyTorch's default, 2**16, may not overflow.
-    scaler = torch.amp.GradScaler(device, init_scale=2.0**18)
+    # PyTorch's default, 2**16, may not overflow. In three long steps down, as
+    # few iterations are to show skipped steps and steps that are taken.
+    scaler = torch.amp.GradScaler(
+        device, init_scale=2.0**18, backoff_factor=1 / 8)
     stepper.scaler = scaler
     losses = []
     skipped = stale = 0

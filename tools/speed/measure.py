@@ -82,11 +82,11 @@ class Stepper:
                 # Without NMS: untrained twins detect differently, and more
                 # boxes take longer.
                 return self.model(**self.data, mode='tensor')
-        # First, as TernaryRegularizerHook has it.
         pull = 0
-        if self.phase == 'approach' and self.layers:
-            pull = 1e-3 * cosine_distances(self.layers)
         with self.autocast:
+            # First, as TernaryRegularizerHook has it.
+            if self.phase == 'approach' and self.layers:
+                pull = 1e-3 * cosine_distances(self.layers)
             losses = self.model(**self.data, mode='loss')
         return self.scaler.scale(self.model.parse_losses(losses)[0] + pull)
 

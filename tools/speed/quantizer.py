@@ -24,7 +24,7 @@ def quantizer_cost(device: str) -> Dict[str, Dict[str, float]]:
         state.temperature = 2.0
 
     def ternarize() -> List[torch.Tensor]:
-        outs = [s(w, True, takes_codes=True) for s, w in zip(states, weights)]
+        outs = [s(w, True, takes_any=True) for s, w in zip(states, weights)]
         return [getattr(out, 'sink', out) for out in outs]
 
     def add() -> List[torch.Tensor]:

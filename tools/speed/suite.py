@@ -1,6 +1,6 @@
 """What is measured where a GPU is at hand for minutes."""
 import time
-from typing import Iterator, Tuple
+from typing import Iterator, Sequence, Tuple
 
 from .measure import Mode
 
@@ -19,13 +19,11 @@ MODES = (
 )
 
 
-def until(minutes: float, cases: Tuple[str, ...]) -> Iterator[tuple]:
-    """Cases and modes, until so much time has passed; the longest of them
-    should take less than what then is left."""
-    start = time.perf_counter()
+def until(end: float, cases: Sequence[str]) -> Iterator[Tuple[str, Mode]]:
+    """Cases and modes, until ``time.perf_counter()`` reaches ``end``."""
     for mode in MODES:
         for case in cases:
-            if time.perf_counter() - start < 60 * minutes:
+            if time.perf_counter() < end:
                 yield case, mode
             else:
                 print(f'no time left for {case}, {mode}')

@@ -30,11 +30,8 @@ def cosine_distances(layers: Iterable[TernaryWeight]) -> Tensor:
     distinct = {id(x.latent): x for x in layers if x.latent.requires_grad}
     filters = [layer.filters(layer.latent) for layer in distinct.values()]
     projections = [layer.projection for layer in distinct.values()]
-    # All cosines in one call of each operation.
     together = Projection(*map(torch.cat, zip(*projections)))
-    cosines = together.cosine().split([len(x) for x in filters])
-    return torch.stack(
-        list(map(cosine_distance, filters, projections, cosines))).sum()
+    return cosine_distance(filters, together)
 
 
 @HOOKS.register_module()
