@@ -29,6 +29,7 @@ class Method:
     hooks: Sequence[dict] = ()
     batch_norm: Optional[int] = None
     distillation: Optional[float] = None
+    teacher: Optional[Sequence[str]] = None
 
 
 # The learning rate stays up for the first two epochs of four.
@@ -101,6 +102,12 @@ ABLATIONS = {
     Method({}, {}, batch_norm=0),
     'no-distillation':
     Method({}, {}, distillation=0),
+    'head-taught':
+    Method({}, {}, teacher=('neck', 'bbox_head')),
+    'stages-taught':
+    Method({}, {}, teacher=('neck', 'backbone.stage2', 'backbone.stage3', 'backbone.stage4')),
+    'all-taught':
+    Method({}, {}, teacher=('neck', 'bbox_head', 'backbone.stage2', 'backbone.stage3', 'backbone.stage4')),
     'begin0.35':
     Method({}, dict(begin=0.35)),
     'begin0.65':
@@ -165,4 +172,5 @@ def _both(first: Method, second: Method) -> Method:
         union(first.regularizer, second.regularizer),
         union(first.options, second.options), [*first.hooks, *second.hooks],
         last(first.batch_norm, second.batch_norm),
-        last(first.distillation, second.distillation))
+        last(first.distillation, second.distillation),
+        last(first.teacher, second.teacher))

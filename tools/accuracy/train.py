@@ -85,7 +85,8 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
         cfg.custom_hooks.append(
             dict(
                 type='TernaryDistillationHook',
-                loss_weight=method.distillation))
+                loss_weight=method.distillation,
+                modules=method.teacher))
     cfg.custom_hooks += method.hooks
     return cfg
 

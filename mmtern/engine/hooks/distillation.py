@@ -1,6 +1,6 @@
 """The hook that teaches a ternary detector the features of the float detector
 that it began from."""
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
 
 import torch
 from mmengine.config import Config
@@ -19,6 +19,8 @@ from .runner_checks import check_alone, forward_mode
 
 # Where a run keeps the teacher's path, so that a resumed one finds it.
 TEACHER = 'ternary/teacher'
+# Take the features of an image and put out maps.
+DENSE_HEADS = ('bbox_head', 'rpn_head')
 
 
 def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -141,10 +143,8 @@ class TernaryDistillationHook(Hook):
     def _keep(self, name: str):
 
         def keep(module: nn.Module, args: tuple, output: Any) -> None:
-            maps = [output] if torch.is_tensor(output) else output
-            if not (isinstance(maps, (list, tuple))
-                    and all(torch.is_tensor(x) and x.dim() == 4
-                            for x in maps)):
+            maps = list(_tensors(output))
+            if not maps or any(x.dim() != 4 for x in maps):
                 raise ValueError(
                     'modules must name what puts out feature maps (N, C, H, '
                     f'W), but {name!r} does not')
@@ -159,7 +159,11 @@ class TernaryDistillationHook(Hook):
         if forward_mode(args, kwargs) != 'loss' or not torch.is_grad_enabled():
             return output
         with torch.no_grad():
-            self._teacher.extract_feat(args[0] if args else kwargs['inputs'])
+            features = self._teacher.extract_feat(
+                args[0] if args else kwargs['inputs'])
+            for name in students:
+                if name in DENSE_HEADS:
+                    getattr(self._teacher, name)(features)
         teachers, self._maps = self._maps, {}
         for name in students:
             if name not in teachers:
@@ -167,12 +171,21 @@ class TernaryDistillationHook(Hook):
                     f'modules names {name!r}, but it is no part of what '
                     'extracts the features of an image, the backbone and the '
                     'neck')
-        distances = [
-            feature_distance(student, teacher) for name in students
-            for student, teacher in zip(students[name], teachers[name])
-        ]
-        loss = self.loss_weight * torch.stack(distances).mean()
+        loss = self.loss_weight * sum(
+            torch.stack([
+                feature_distance(*pair)
+                for pair in zip(students[name], teachers[name])
+            ]).mean() for name in students)
         return dict(output, loss_distillation=loss)
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists and tuples."""
+    if torch.is_tensor(output):
+        yield output
+    elif isinstance(output, (list, tuple)):
+        for part in output:
+            yield from _tensors(part)
 
 
 def _last_features(model: nn.Module) -> List[str]:
