@@ -21,12 +21,14 @@ from .runner_checks import check_alone, forward_mode
 
 # Where a run keeps the teacher's path, so that a resumed one finds it.
 TEACHER = 'ternary/teacher'
+LEAST_VARIANCE = 1e-3
 
 
 def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the squared distance between two feature maps, relative to the
     teacher's variance: 0 where they are equal, 1 for a map that knows nothing
-    but each channel's mean.
+    but each channel's mean. The variance counts as at least
+    ``LEAST_VARIANCE`` of the teacher's mean square.
 
     Args:
         student (Tensor): Shape (N, C, H, W), any float dtype.
@@ -38,7 +40,9 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
     student, teacher = student.float(), teacher.float()
     mean = teacher.mean((0, 2, 3), keepdim=True)
     variance = (teacher - mean).square().mean()
-    return (student - teacher).square().mean() / variance.clamp(min=1e-12)
+    # A map of one cell, or of a head that knows nothing yet, hardly varies.
+    least = (LEAST_VARIANCE * teacher.square().mean()).clamp(min=1e-12)
+    return (student - teacher).square().mean() / variance.maximum(least)
 
 
 @HOOKS.register_module()

@@ -122,6 +122,16 @@ def test_relative_to_the_teachers_variance():
     assert feature_distance(teacher, torch.zeros_like(teacher)) > 0
 
 
+@pytest.mark.parametrize('teacher', [
+    torch.full((1, 3, 1, 1), -4.0),
+    torch.full((2, 1, 4, 4), -4.0) + 1e-5 * torch.randn(2, 1, 4, 4),
+])
+def test_maps_that_hardly_vary_do_not_outweigh_all_others(teacher):
+    """One cell, or a head that knows only how rare objects are."""
+    assert feature_distance(teacher + 0.1, teacher) == pytest.approx(
+        0.01 / (1e-3 * 16), rel=1e-3)
+
+
 @pytest.mark.parametrize('modules', [
     None,
     ['neck', 'backbone.layer3'],
