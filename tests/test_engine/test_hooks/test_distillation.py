@@ -109,6 +109,14 @@ def trained(cfg):
     return runner, seen.losses
 
 
+def losses_of_twin(tmp_path, plain, **kwargs):
+    """Losses of the ternary twin, which begins from ``plain`` in float."""
+    path = float_file(tmp_path, plain)
+    _, losses = trained(
+        config(tmp_path / 'run', path, model=ternary_twin(plain), **kwargs))
+    return losses
+
+
 def test_relative_to_the_teachers_variance():
     torch.manual_seed(0)
     teacher = torch.randn(2, 3, 4, 5) * 7 + torch.tensor([1., 2., 3.]).view(
@@ -192,12 +200,7 @@ def test_heads_are_compared_as_they_train(tmp_path):
     """FCOS' head multiplies its boxes by the stride in eval."""
     plain = small_fcos(frozen_stages=-1, norm_eval=True)
     plain.bbox_head.norm_on_bbox = True
-    _, losses = trained(
-        config(
-            tmp_path / 'run',
-            float_file(tmp_path, plain),
-            model=ternary_twin(plain),
-            epochs=1))
+    losses = losses_of_twin(tmp_path, plain, epochs=1)
     assert losses[0]['loss_distillation'] < 1e-10
 
 
@@ -359,20 +362,11 @@ def test_without_a_neck_the_backbone_teaches(tmp_path):
     plain.neck = None
     plain.bbox_head.in_channels = 64
     plain.bbox_head.anchor_generator.strides = [32]
-    _, losses = trained(
-        config(
-            tmp_path / 'run',
-            float_file(tmp_path, plain),
-            model=ternary_twin(plain),
-            epochs=4))
+    losses = losses_of_twin(tmp_path, plain, epochs=4)
     assert losses[-1]['loss_distillation'] > 0
 
 
 def test_two_stage_detectors_learn(tmp_path):
     plain = small_faster_rcnn()
-    _, losses = trained(
-        config(
-            tmp_path / 'run',
-            float_file(tmp_path, plain),
-            model=ternary_twin(plain)))
+    losses = losses_of_twin(tmp_path, plain)
     assert all(x['loss_distillation'] > 0 for x in losses[1:])
