@@ -178,6 +178,27 @@ def test_seeds_of_a_suite_with_one_start_share_a_float_model(tmp_path):
     assert result.stdout.splitlines()[-1] == str(start)
 
 
+def test_a_float_model_takes_the_backbone_of_another_detector_s(tmp_path):
+    code = """if True:
+        import sys
+        from accuracy import train
+        train._train = lambda cfg: print(cfg.work_dir, cfg.model.backbone)
+        run = train.Run(
+            "voc-lite", "faster_rcnn", budget="borrowed", amp=True)
+        print(train.train_float(run, sys.argv[1]))"""
+    lender = tmp_path / 'retinanet_float12_amp_seed0/epoch_12.pth'
+    lender.parent.mkdir()
+    lender.write_bytes(b'')
+    result = call(REPOSITORY / 'tools', '-c', code, str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    trained, checkpoint = result.stdout.splitlines()[-2:]
+    folder = tmp_path / 'faster_rcnn_float4_backbone-of-retinanet_amp_seed0'
+    assert trained.startswith(str(folder))
+    assert f"'checkpoint': '{lender}'" in trained
+    assert "'prefix': 'backbone.'" in trained
+    assert checkpoint == str(folder / 'epoch_4.pth')
+
+
 def test_failed_run_is_a_row_with_its_error(tmp_path):
     result = call(tmp_path, BENCH, '--suite', 'smoke', '--budget', 'smoke',
                   '--detectors', 'retinanet', '--methods', 'mmtern', '--seeds',

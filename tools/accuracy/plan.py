@@ -14,9 +14,16 @@ SCOPES: Dict[str, dict] = {'all': {}, 'backbone': dict(include=[r'^backbone'])}
 
 @dataclass(frozen=True)
 class Budget:
-    """Epochs of the shared float model and of what every method adds."""
+    """Epochs of the shared float model and of what every method adds.
+
+    Attributes:
+        backbone_of (str): Detector whose float model of the short budget
+            lends its backbone, so that few epochs bring the float model near
+            its plateau.
+    """
     float_epochs: int
     extra_epochs: int
+    backbone_of: str = ''
 
 
 BUDGETS = {
@@ -39,6 +46,7 @@ TRAINED_BUDGETS = {
 BACKBONE_BUDGETS = {
     'short': Budget(12, 4),
     'medium': Budget(12, 12),
+    'borrowed': Budget(4, 4, backbone_of='retinanet'),
     'smoke': Budget(1, 2),
 }
 

@@ -145,12 +145,23 @@ def train_float(run: Run, folder: str) -> str:
         return base_config(run, folder, epochs).load_from
     if SUITES[run.suite].one_start:
         run = replace(run, seed=0)
-    precision = '_amp' if run.amp else ''
-    work_dir = osp.join(
-        folder, f'{run.detector}_float{epochs}{precision}_seed{run.seed}')
+    lender = run.epochs.backbone_of
+    name = f'{run.detector}_float{epochs}'
+    if lender:
+        name += f'_backbone-of-{lender}'
+    if run.amp:
+        name += '_amp'
+    work_dir = osp.join(folder, f'{name}_seed{run.seed}')
     checkpoint = osp.join(work_dir, f'epoch_{epochs}.pth')
     if not osp.isfile(checkpoint):
-        _train(base_config(run, work_dir, epochs))
+        cfg = base_config(run, work_dir, epochs)
+        if lender:
+            cfg.model.backbone.init_cfg = dict(
+                type='Pretrained',
+                prefix='backbone.',
+                checkpoint=train_float(
+                    replace(run, detector=lender, budget='short'), folder))
+        _train(cfg)
     return checkpoint
 
 
