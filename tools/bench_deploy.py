@@ -1,11 +1,12 @@
 """Measure what an exported detector weighs and how fast it runs, against its
 float twin in the same onnxruntime.
 
-Weights are random: they do not change sizes and speeds. All files of a case
-run in turn, so that other work on the machine meets all alike; ratios are of
-neighbours. Files in --files are used again; lines of cases that are not
-measured anew stay. AP stands in deploy_ap.jsonl, as tools/test_onnx.py says
-it of trained detectors.
+Weights are random, which changes neither sizes nor speeds unless export leaves
+layers of the trained detector in float: then name its --checkpoint. All files
+of a case run in turn, so that other work on the machine meets all alike;
+ratios are of neighbours. Files in --files are used again; lines of cases that
+are not measured anew stay. AP stands in deploy_ap.jsonl, as tools/test_onnx.py
+says it of trained detectors.
 """
 import argparse
 import io
@@ -14,7 +15,8 @@ import os
 import os.path as osp
 import tempfile
 import time
-from typing import Any, Dict, List, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import matplotlib
 import numpy as np
@@ -24,15 +26,16 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 import mmtern
-from mmtern.deploy import check_onnx_packages, save_onnx
+from mmtern.deploy import calibration_images, check_onnx_packages, save_onnx
 from mmtern.deploy.activations import LAYERS
 from mmtern.deploy.trace import Session
-from mmtern.engine.cli import fail
+from mmtern.engine.cli import fail, import_quietly, require_file
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
@@ -47,7 +50,6 @@ CASES = [
      320),
     ('Faster R-CNN-R50', 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
      320, 320),
-    ('YOLOX-tiny', 'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py', 416, 416),
     ('YOLOX-Nano', 'configs/yolox_nano_voc07.py', 320, 320),
     ('RetinaNet-R50', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 800,
      1344),
@@ -65,6 +67,8 @@ FILES = [
     ('mmtern, 8-bit activations', True,
      dict(weights='int2', activations='int8')),
 ]
+# Seconds for which a file runs before its turn's time is taken, and again.
+BLOCK = 0.1
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,6 +77,10 @@ def parse_args() -> argparse.Namespace:
         '--cases',
         nargs='+',
         help='those like "YOLOX-Nano, 320 x 320" that hold one of these')
+    parser.add_argument(
+        '--checkpoint',
+        help='trained ternary detector of the one case in --cases; its float '
+        "files have the weights that the case's config begins with")
     parser.add_argument(
         '--files', help='folder to keep the files in, and to take them from')
     parser.add_argument(
@@ -83,11 +91,14 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.rounds < 3:
         fail(f'--rounds must be at least 3, but got {args.rounds}')
+    if args.checkpoint:
+        require_file(args.checkpoint, '--checkpoint')
     return args
 
 
-def model_of(config: str, ternary: bool) -> Any:
-    """A detector with random weights, and its config."""
+def model_of(config: str, ternary: bool, checkpoint: Optional[str]) -> Any:
+    """A detector with random weights or, where there is a ternary checkpoint,
+    with trained ones, and its config."""
     if config.startswith('mmdet::'):
         cfg = get_config(config)
     else:
@@ -101,6 +112,13 @@ def model_of(config: str, ternary: bool) -> Any:
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
     if ternary:
         mmtern.convert(model)
+    if checkpoint:
+        load_checkpoint(
+            model,
+            checkpoint if ternary else cfg.load_from,
+            'cpu',
+            strict=True,
+            logger='silent')
     return model.eval(), cfg
 
 
@@ -137,9 +155,11 @@ def halved(source: str, target: str) -> None:
 
 
 def write_files(name: str, config: str, height: int, width: int,
-                folder: str) -> List[str]:
+                checkpoint: Optional[str], folder: str) -> List[str]:
     """The files of a case; those that are there are not written again."""
     paths = []
+    if checkpoint:
+        name += '_trained'
     for number, (_, ternary, options) in enumerate(FILES):
         path = osp.join(folder, f'{name.replace(" ", "_")}_{number}.onnx')
         paths.append(path)
@@ -148,20 +168,42 @@ def write_files(name: str, config: str, height: int, width: int,
         if options is None:
             halved(paths[0], path)
             continue
-        model, cfg = model_of(config, ternary)
+        model, cfg = model_of(config, ternary, checkpoint)
         count = getattr(model, 'roi_head', model).bbox_head.num_classes
+        images = pictures(4, min(height, 416), min(width, 416))
+        if checkpoint:
+            images = list(calibration_images(cfg))
         save_onnx(
             model,
             cfg,
             path,
             dict(classes=[str(i) for i in range(count)]),
-            images=pictures(4, min(height, 416), min(width, 416)),
+            images=images,
             **options)
     return paths
 
 
-def measure(name: str, height: int, width: int, paths: List[str], rounds: int,
-            threads: int) -> List[Dict[str, Any]]:
+def seconds(call: Callable[[], None], threads: int) -> float:
+    """Median of calls one after another, for ``BLOCK`` seconds."""
+    # Other work on the machine does not lengthen a thread's own time.
+    now = time.thread_time if threads == 1 else time.perf_counter
+    # Threads of the session before spin on for a while, and the own ones wake
+    # up where they last were, which may be the main thread's processor.
+    stop = time.perf_counter() + BLOCK
+    call()
+    while time.perf_counter() < stop:
+        call()
+    durations = []
+    stop += BLOCK
+    while not durations or time.perf_counter() < stop:
+        started = now()
+        call()
+        durations.append(now() - started)
+    return float(np.median(durations))
+
+
+def measure(name: str, height: int, width: int, weights: str, paths: List[str],
+            rounds: int, threads: int) -> List[Dict[str, Any]]:
     """A line for each file of a case."""
     images = pictures(1, height, width)
     jpeg = io.BytesIO()
@@ -173,29 +215,25 @@ def measure(name: str, height: int, width: int, paths: List[str], rounds: int,
             file=file,
             size=[height, width],
             threads=threads,
+            weights=weights,
             bytes=osp.getsize(path)) for (file, *_), path in zip(FILES, paths)
     ]
     graph = np.zeros((len(sessions), rounds))
     program = np.zeros((len(sessions), rounds))
     image = dict(image=images[0][None].numpy())
-    # Other work on the machine does not lengthen a thread's own time.
-    now = time.thread_time if threads == 1 else time.perf_counter
-    for turn in range(-2, rounds):
+
+    def network(session: Session) -> None:
+        session.run(image)
+
+    def from_jpeg(session: Session) -> None:
+        pixels = np.asarray(Image.open(jpeg)).transpose(2, 0, 1)
+        session.run(dict(image=np.ascontiguousarray(pixels[None])))
+
+    for turn in range(rounds):
         for index, session in enumerate(sessions):
-            # Threads of the session before spin for a while after their call,
-            # on the processors that this one asks for.
-            session.run(image)
-            started = now()
-            session.run(image)
-            middle = now()
-            pixels = np.asarray(Image.open(jpeg))
-            session.run(
-                dict(
-                    image=np.ascontiguousarray(
-                        pixels.transpose(2, 0, 1)[None])))
-            if turn >= 0:
-                graph[index, turn] = middle - started
-                program[index, turn] = now() - middle
+            graph[index, turn] = seconds(partial(network, session), threads)
+            program[index,
+                    turn] = seconds(partial(from_jpeg, session), threads)
     for index, line in enumerate(lines):
         ratios = graph[0] / graph[index]
         line.update(
@@ -211,7 +249,8 @@ def measure(name: str, height: int, width: int, paths: List[str], rounds: int,
 def title(line: Dict[str, Any]) -> str:
     """The case of a line."""
     height, width = line['size']
-    return f'{line["case"]}, {height} x {width}'
+    trained = ', trained' * (line.get('weights') == 'trained')
+    return f'{line["case"]}{trained}, {height} x {width}'
 
 
 def measured_ap() -> Dict[Tuple[str, str], float]:
@@ -257,7 +296,7 @@ float; float16 weights; the float detector with onnxruntime's own 8 bits;
 ternary weights with float and with 8-bit activations. From JPEG: the last
 one's whole program, decoding to boxes, against float's. AP: with float and
 with 8-bit activations, of a trained detector; all else is measured with random
-weights, but for YOLOX-Nano's row of one thread. The lines beside this page
+weights unless a row says that they are trained. The lines beside this page
 hold bytes, milliseconds and each file's quartiles.
 
 ![Size against latency](deploy.png)
@@ -304,6 +343,7 @@ def main() -> None:
         check_onnx_packages()
     except ImportError as error:
         fail(str(error))
+    import_quietly('mmdet.datasets', 'mmdet.evaluation')
     init_default_scope('mmdet')
     MMLogger.get_instance('bench', log_level='ERROR')
     torch.set_num_threads(args.threads)
@@ -315,6 +355,9 @@ def main() -> None:
     if not cases:
         fail(f'--cases {args.cases} holds no part of '
              f'{", ".join(case[0] for case in CASES)}')
+    if args.checkpoint and len(cases) != 1:
+        fail('--checkpoint goes with one case, but --cases holds '
+             f'{", ".join(case[0] for case in cases)}')
     lines: List[Dict[str, Any]] = []
     if osp.exists(f'{args.out}.jsonl'):
         with open(f'{args.out}.jsonl', encoding='utf-8') as file:
@@ -324,12 +367,13 @@ def main() -> None:
         os.makedirs(args.files, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for name, config, height, width in cases:
-            paths = write_files(name, config, height, width, args.files
-                                or folder)
+            paths = write_files(name, config, height, width, args.checkpoint,
+                                args.files or folder)
             if args.only_write:
                 continue
-            new = measure(name, height, width, paths, args.rounds,
-                          args.threads)
+            new = measure(name, height, width,
+                          'trained' if args.checkpoint else 'random', paths,
+                          args.rounds, args.threads)
             mine = (name, [height, width], args.threads)
             lines = new + [
                 line for line in lines
