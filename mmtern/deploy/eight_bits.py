@@ -15,6 +15,7 @@ from .activations import LAYERS, float_layers, layer_name, quantize, spoiled
 from .graphs import DetectorGraphs
 from .parts import Part
 from .rois import SAMPLES, sample_sparsely
+from .stem import over_blocks
 from .trace import Session
 
 # 8 bits against float: calibration images, the score of boxes looked for, and
@@ -144,10 +145,12 @@ class _Calibration:
         for index, part in enumerate(self.whole.parts):
             graph = self.whole.graphs[index]
             if part.network:
+                nodes = self.kept_nodes(graph, part, kept)
+                if self.whole.even_sides:
+                    graph = over_blocks(graph, nodes)
                 graph, size = quantize(
                     graph, self.whole.weights,
-                    self._measured(index, self.images, progress),
-                    self.kept_nodes(graph, part, kept))
+                    self._measured(index, self.images, progress), nodes)
                 sizes.append(size)
             graphs.append(graph)
         return graphs, self.whole.by_file(sizes)

@@ -1,7 +1,6 @@
 """The graphs of a detector: traced for as many sizes and numbers of images as
 is true, and compared with PyTorch and with mmdet's boxes."""
 import copy
-import warnings
 import zlib
 from contextlib import contextmanager
 from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
@@ -72,7 +71,7 @@ class DetectorGraphs:
         for part in self.parts:
             part.module.eval().requires_grad_(False)
         # Without padding of its own a detector, too, may want even sides.
-        self.pads = not raw and self.parts[0].module.module.divisor > 1
+        self.divisor = 1 if raw else self.parts[0].module.module.divisor
         self.graphs: List[Any] = []
         self.difference = 0.0
         self.form = Form(None, None)
@@ -94,13 +93,10 @@ class DetectorGraphs:
         failure = None
         for form in forms:
             try:
-                with warnings.catch_warnings():
-                    # mmdet's coder would rather decode an image at a time.
-                    warnings.simplefilter('ignore')
-                    self.graphs = self.traced(form)
-                    self.check(form)
-                    self.form = form
-                    notes = self.limit_of_sides()
+                self.graphs = self.traced(form)
+                self.check(form)
+                self.form = form
+                notes = self.limit_of_sides()
             # Modules fail with RuntimeError at sizes that they do not take.
             except (ValueError, RuntimeError) as error:
                 failure = failure or error
@@ -116,6 +112,17 @@ class DetectorGraphs:
                              f'{failure}')
             return notes
         raise ValueError(f'no graph can be made of this detector: {failure}')
+
+    @property
+    def pads(self) -> bool:
+        """Whether the graph pads images."""
+        return self.divisor > 1
+
+    @property
+    def even_sides(self) -> bool:
+        """Whether the network meets images with even sides only."""
+        sides = self.form.size or (1, )
+        return self.divisor % 2 == 0 or all(side % 2 == 0 for side in sides)
 
     def traced(self, form: Form) -> List[Any]:
         """Return a graph of each part, with float weights."""

@@ -110,8 +110,9 @@ def check_supported(detector: nn.Module) -> None:
     kind = type(detector).__name__
     if isinstance(detector, TwoStageDetector):
         head = detector.roi_head
-        if (type(head) is StandardRoIHead and detector.with_rpn
-                and not head.with_mask and not head.with_shared_head):
+        # Dynamic R-CNN and its kin change the training only.
+        if (_detects_alike(head) and detector.with_rpn and not head.with_mask
+                and not head.with_shared_head):
             return
         kind += f' with {type(head).__name__}'
     elif isinstance(detector, SingleStageDetector):
@@ -121,6 +122,12 @@ def check_supported(detector: nn.Module) -> None:
             return
     raise ValueError('ONNX export knows single-stage detectors with a dense '
                      f'box head and Faster R-CNN, but got {kind}')
+
+
+def _detects_alike(head: nn.Module) -> bool:
+    return all(
+        getattr(type(head), name, None) is getattr(StandardRoIHead, name)
+        for name in ('predict', 'predict_bbox', '_bbox_forward'))
 
 
 @torch.no_grad()

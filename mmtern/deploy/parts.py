@@ -1,4 +1,5 @@
 """A detector as a chain of modules, each of which becomes a graph."""
+import warnings
 from dataclasses import dataclass
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -32,7 +33,10 @@ class Part:
     @torch.no_grad()
     def run(self, values: Dict[str, Tensor]) -> None:
         """Compute the outputs and put them among the named tensors."""
-        outputs = self.module(*(values[name] for name in self.inputs))
+        with warnings.catch_warnings():
+            # mmdet's coder would rather decode an image at a time.
+            warnings.simplefilter('ignore')
+            outputs = self.module(*(values[name] for name in self.inputs))
         values.update(zip(self.outputs, outputs))
 
 

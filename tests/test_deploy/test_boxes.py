@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmdet.models import DoubleHeadRoIHead, DynamicRoIHead, GridRoIHead
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -69,6 +70,22 @@ def test_boxes_are_those_of_mmdet(tmp_path, name, weights):
     runner = OnnxDetector(path, cfg.model)
     for sizes in ([(96, 128)], [(101, 75)], [(64, 100), (64, 100)]):
         assert_same(model, runner, batch(*sizes))
+
+
+def test_a_roi_head_that_changes_training_only(tmp_path):
+    model, cfg = build('faster_rcnn')
+    model.roi_head.__class__ = DynamicRoIHead
+    path = str(tmp_path / 'a.onnx')
+    save_onnx(spread(model), cfg, path, META)
+    assert_same(model, OnnxDetector(path, cfg.model), batch((96, 128)))
+
+
+@pytest.mark.parametrize('kind', [GridRoIHead, DoubleHeadRoIHead])
+def test_a_roi_head_that_detects_otherwise(tmp_path, kind):
+    model, cfg = build('faster_rcnn')
+    model.roi_head.__class__ = kind
+    with pytest.raises(ValueError, match=f'FasterRCNN with {kind.__name__}'):
+        save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META)
 
 
 @pytest.mark.parametrize('name', ['retinanet', 'faster_rcnn'])
