@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from .boxes import Detections, clip, image_size, mark
-from .suppression import check_suppression, suppress
+from .suppression import candidates, check_suppression, suppress, take
 
 # Samples along each side of a bin of RoIAlign in graphs with 8-bit
 # activations, whose slowest part mmdet's default would be: as many as the bin
@@ -150,22 +150,19 @@ class RegionBoxes(nn.Module):
         """Return detections from regions (N, M, 4) and the head's outputs
         (R, ...)."""
         images, classes = regions.shape[0], self.head.num_classes
-        count = regions.shape[1]
         scores = logits[places].softmax(-1)[:, :classes]
-        deltas = deltas[places].reshape(images, -1, 4)
-        if not self.head.reg_class_agnostic:
-            regions = regions[:, :, None].expand(-1, -1, classes,
-                                                 -1).reshape(images, -1, 4)
-        boxes = self.head.bbox_coder.decode(regions, deltas)
-        if self.head.bbox_coder.clip_border:
-            boxes = clip(boxes, image_size(image))
-        if self.head.reg_class_agnostic:
-            boxes = boxes[:, :, None].expand(-1, -1, classes,
-                                             -1).reshape(images, -1, 4)
         scores = scores.reshape(images, -1, classes)
         # Where an image has fewer regions than another.
         real = (origins >= 0)[..., None]
         scores = mark(scores, (scores > self.cfg.score_thr) & real)
-        labels = torch.arange(classes).expand(images, count, -1)
-        return suppress(boxes, scores.flatten(1), labels.flatten(1),
-                        self.cfg.nms, self.cfg.max_per_img)
+        # Few of all classes of all regions are worth decoding.
+        scores, best = candidates(scores.flatten(1))
+        rows = torch.div(best, classes, rounding_mode='trunc')
+        deltas = deltas[places].reshape(images, -1, 4)
+        boxes = self.head.bbox_coder.decode(
+            take(regions, rows),
+            take(deltas, rows if self.head.reg_class_agnostic else best))
+        if self.head.bbox_coder.clip_border:
+            boxes = clip(boxes, image_size(image))
+        return suppress(boxes, scores, best - rows * classes, self.cfg.nms,
+                        self.cfg.max_per_img)

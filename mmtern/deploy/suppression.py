@@ -30,6 +30,35 @@ class _TopK(torch.autograd.Function):
         return g.op('TopK', x, g.op('Min', most, length), axis_i=1, outputs=2)
 
 
+class _Candidates(torch.autograd.Function):
+    """See :func:`candidates`."""
+
+    @staticmethod
+    def forward(ctx, scores: Tensor) -> Tuple[Tensor, Tensor]:
+        counts = (scores > NO_CANDIDATE / 2).sum(1)
+        return _TopK.forward(ctx, scores, max(1, int(counts.max())))
+
+    @staticmethod
+    def symbolic(g, scores):
+
+        def constant(value):
+            return g.op('Constant', value_t=torch.tensor(value))
+
+        is_one = g.op('Greater', scores, constant(NO_CANDIDATE / 2))
+        counts = g.op(
+            'ReduceSum',
+            g.op('Cast', is_one, to_i=7),  # TensorProto.INT64
+            constant([1]),
+            keepdims_i=0)
+        most = g.op('ReduceMax', counts, keepdims_i=1)
+        return g.op(
+            'TopK',
+            scores,
+            g.op('Max', most, constant([1])),
+            axis_i=1,
+            outputs=2)
+
+
 class _Take(torch.autograd.Function):
     """See :func:`take`. What PyTorch would do takes eight nodes."""
 
@@ -125,6 +154,13 @@ def largest(x: Tensor, count: int) -> Tuple[Tensor, Tensor]:
     """Return values and places of the ``count`` largest of each row (N, L),
     by falling value; of all, where there are fewer."""
     return _TopK.apply(x, count)
+
+
+def candidates(scores: Tensor) -> Tuple[Tensor, Tensor]:
+    """Return scores and places (N, K) of the candidates of each row (N, L),
+    by falling score; K is the most that a row has, and at least 1.
+    ``NO_CANDIDATE`` fills up."""
+    return _Candidates.apply(scores)
 
 
 def take(x: Tensor, places: Tensor) -> Tensor:
