@@ -6,7 +6,8 @@ the score threshold are marked instead of taken out. Priors and coders are
 mmdet's own. Which module serves a head is told by the functions it inherits,
 so heads of other projects that keep mmdet's decoding are covered, too.
 """
-from typing import Any, Callable, List, Sequence, Tuple, Type, Union
+import math
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Type
 
 import torch
 from mmdet.models.dense_heads import (FoveaHead, GFLHead, RPNHead, TOODHead,
@@ -23,6 +24,8 @@ from .suppression import (NO_CANDIDATE, check_suppression, flat, largest,
 
 # No bound, for heads that have none.
 _ALL = 2**31 - 1
+# What a level adds to the places of its priors.
+_LEVEL = 2**32
 Detections = Tuple[Tensor, Tensor, Tensor]
 
 
@@ -46,6 +49,26 @@ def large_enough(boxes: Tensor, cfg: dict) -> Tensor:
     """Return whether boxes (..., 4) pass ``min_bbox_size``."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return sides.amin(-1) > cfg.get('min_bbox_size', -1)
+
+
+def moved_boxes(coder: DeltaXYWHBBoxCoder, boxes: Tensor,
+                deltas: Tensor) -> Tensor:
+    """Return what mmdet's coder decodes of boxes and deltas (N, K, 4), in a
+    third of its nodes."""
+    deltas = deltas * deltas.new_tensor(coder.stds)
+    if any(coder.means):
+        deltas = deltas + deltas.new_tensor(coder.means)
+    centers = (boxes[..., :2] + boxes[..., 2:]) * 0.5
+    sides = boxes[..., 2:] - boxes[..., :2]
+    moves = sides * deltas[..., :2]
+    bound = abs(math.log(16 / 1000))
+    lowest: Optional[float] = -bound
+    if coder.add_ctr_clamp:
+        moves = moves.clamp(-coder.ctr_clamp, coder.ctr_clamp)
+        lowest = None
+    half = sides * deltas[..., 2:].clamp(lowest, bound).exp() * 0.5
+    centers = centers + moves
+    return torch.cat([centers - half, centers + half], -1)
 
 
 class DenseBoxes(nn.Module):
@@ -100,66 +123,84 @@ class DenseBoxes(nn.Module):
     def candidates(self, outputs: Sequence[Sequence[Tensor]]) -> Detections:
         """Return scores (N, L), boxes (N, L, 4) and labels (N, L) of all
         levels."""
-        found = [
-            self.level(index, *maps)
-            for index, maps in enumerate(zip(*outputs))
-        ]
+        levels = list(zip(*outputs))
+        found = [self.level(index, *maps) for index, maps in enumerate(levels)]
         # Decoded together: a graph's small nodes take a third of the time of
         # a small detector with 8 bits.
-        scores, labels, priors, deltas = (torch.cat(x, 1) for x in zip(*found))
+        values, places, labels, deltas, *factors = (
+            torch.cat(x, 1) for x in zip(*found))
+        priors = self.priors(places, [maps[1] for maps in levels])
+        scores = self.scores(values, *factors)
         return scores, self.decode(priors, deltas), labels
 
     def level(self, index: int, classes: Tensor, deltas: Tensor, *factors:
               Tensor) -> Tuple[Tensor, ...]:
-        """Return the best of one level: scores and labels (N, K), priors (N,
-        K, 2 or 4), and deltas (N, K, 4) as :meth:`decode` takes them."""
-        width = deltas.shape[-1]
-        scores, places, labels = self.best(index, flat(classes, self.channels))
-        values = self.channels * int(deltas.shape[1]) // int(classes.shape[1])
-        deltas = self.sides(index, take(flat(deltas, values), places))
-        if factors:
-            factor = take(flat(factors[0], 1), places)[..., 0].sigmoid()
-            scores = mark(scores * factor, scores > NO_CANDIDATE / 2)
-        return scores, labels, self.priors(index, places, width), deltas
+        """Return the best of one level, (N, K) each: what :meth:`scores`
+        takes, places of priors among those of all levels, as :meth:`priors`
+        takes them, labels, and deltas (N, K, 4) as :meth:`decode` does."""
+        values, places, labels = self.best(index, flat(classes, self.channels))
+        sides = self.channels * int(deltas.shape[1]) // int(classes.shape[1])
+        deltas = self.sides(index, take(flat(deltas, sides), places))
+        weights = [take(flat(x, 1), places)[..., 0] for x in factors]
+        return values, places + index * _LEVEL, labels, deltas, *weights
 
-    def priors(self, index: int, places: Tensor,
-               width: Union[int, Tensor]) -> Tensor:
-        """Return the priors (N, K, 2 or 4) at ``places`` (N, K) of a level:
-        mmdet's of its first cell, moved by rows and columns of a map of
-        ``width`` cells."""
+    def priors(self, places: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Return the priors (N, K, 2 or 4) at ``places`` (N, K) of levels with
+        these maps (N, C, H, W): mmdet's of a level's first cell, moved by rows
+        and columns."""
         generator = self.head.prior_generator
         first = generator.grid_priors(
-            [(1, 1)] * generator.num_levels, device=places.device)[index]
-        cells = torch.div(places, len(first), rounding_mode='trunc')
+            [(1, 1)] * generator.num_levels, device=places.device)
+        level = torch.div(places, _LEVEL, rounding_mode='trunc')
+        places = places % _LEVEL
+        counts = torch.tensor([len(x) for x in first])
+        begins = counts.cumsum(0) - counts
+        widths = torch.cat([torch._shape_as_tensor(x)[3:] for x in maps])
+        strides = torch.cat(first).new_tensor(generator.strides)
+        count = counts[level] if len(counts.unique()) > 1 else counts[0]
+        width = widths[level]
+        cells = torch.div(places, count, rounding_mode='trunc')
         rows = torch.div(cells, width, rounding_mode='trunc')
-        moved = torch.stack([cells - rows * width, rows], -1).to(first)
-        moved = moved * first.new_tensor(generator.strides[index])
-        return first[places % len(first)] + torch.cat(
-            [moved] * (first.shape[1] // 2), -1)
+        cell = torch.stack([cells % width, rows], -1).to(strides)
+        moved = torch.cat([cell * strides[level]] * (first[0].shape[1] // 2),
+                          -1)
+        return torch.cat(first)[begins[level] + places % count] + moved
 
     @property
     def channels(self) -> int:
         """Number of channels of the class map for one prior."""
         return self.head.cls_out_channels
 
+    @property
+    def sigmoid(self) -> bool:
+        return getattr(self.head, 'use_sigmoid_cls', True)
+
     def best(self, index: int, logits: Tensor) -> Detections:
-        """Return the best scores (N, K) of a level's logits (N, L, classes),
-        the places of their priors and their classes.
+        """Return the best (N, K) of a level's logits (N, L, classes), or
+        their probabilities without a sigmoid, the places of their priors and
+        their classes.
 
         The priors of the K best scores are among the K best priors by their
         best class: only these are looked at class by class.
         """
-        sigmoid = getattr(self.head, 'use_sigmoid_cls', True)
-        if not sigmoid:
+        classes = self.channels
+        if not self.sigmoid:
             logits = logits.softmax(-1)[..., :-1]
+            classes -= 1
         _, priors = largest(logits.amax(-1), self.cfg.nms_pre)
-        logits = take(logits, priors)
-        classes = logits.shape[2]
-        values, places = largest(logits.flatten(1), self.cfg.nms_pre)
-        scores = values.sigmoid() if sigmoid else values
-        scores = mark(scores, scores > self.cfg.get('score_thr', 0))
+        values, places = largest(
+            take(logits, priors).flatten(1), self.cfg.nms_pre)
         row = torch.div(places, classes, rounding_mode='trunc')
-        return scores, take(priors, row), places - row * classes
+        return values, take(priors, row), places % classes
+
+    def scores(self, values: Tensor, *factors: Tensor) -> Tensor:
+        """Return scores (N, K) of what :meth:`best` found, times the
+        sigmoids of ``factors`` (N, K)."""
+        scores = values.sigmoid() if self.sigmoid else values
+        candidate = scores > self.cfg.get('score_thr', 0)
+        for factor in factors:
+            scores = scores * factor.sigmoid()
+        return mark(scores, candidate)
 
     def sides(self, index: int, deltas: Tensor) -> Tensor:
         """Return a level's deltas (N, K, 4) in units that all levels share,
@@ -168,6 +209,8 @@ class DenseBoxes(nn.Module):
 
     def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
         """Return boxes (N, K, 4) of priors (N, K, 2 or 4)."""
+        if isinstance(self.head.bbox_coder, DeltaXYWHBBoxCoder):
+            return moved_boxes(self.head.bbox_coder, priors, deltas)
         return self.head.bbox_coder.decode(priors, deltas)
 
 
@@ -177,13 +220,13 @@ class Proposals(DenseBoxes):
     proposals = True
 
     def best(self, index: int, logits: Tensor) -> Detections:
-        if self.head.use_sigmoid_cls:
-            values, places = largest(logits[..., 0], self.cfg.nms_pre)
-            scores = values.sigmoid()
-        else:
-            scores, places = largest(
-                logits.softmax(-1)[..., 0], self.cfg.nms_pre)
-        return scores, places, torch.full_like(places, index)
+        if not self.sigmoid:
+            logits = logits.softmax(-1)
+        values, places = largest(logits[..., 0], self.cfg.nms_pre)
+        return values, places, torch.full_like(places, index)
+
+    def scores(self, values: Tensor, *factors: Tensor) -> Tensor:
+        return values.sigmoid() if self.sigmoid else values
 
 
 class DistributionBoxes(DenseBoxes):
@@ -205,15 +248,8 @@ class AlignedBoxes(DenseBoxes):
     """``TOODHead``: maps are scores and boxes already."""
     clips = False
 
-    def best(self, index: int, scores: Tensor) -> Detections:
-        _, priors = largest(scores.amax(-1), self.cfg.nms_pre)
-        scores = take(scores, priors)
-        classes = scores.shape[2]
-        scores, places = largest(scores.flatten(1), self.cfg.nms_pre)
-        row = torch.div(places, classes, rounding_mode='trunc')
-        return (mark(scores, scores
-                     > self.cfg.score_thr), take(priors,
-                                                 row), places - row * classes)
+    def scores(self, values: Tensor, *factors: Tensor) -> Tensor:
+        return mark(values, values > self.cfg.score_thr)
 
     def sides(self, index: int, deltas: Tensor) -> Tensor:
         return deltas * self.head.prior_generator.strides[index][0]
@@ -258,11 +294,12 @@ class GridBoxes(DenseBoxes):
         # A score of 0 passes no threshold.
         logits = torch.where(sure[..., None], logits,
                              torch.full_like(logits, -1e4))
-        scores, places, labels = self.best(0, logits)
+        values, places, labels = self.best(0, logits)
         deltas = take(attributes[..., :4], places)
         deltas = torch.cat([deltas[..., :2].sigmoid(), deltas[..., 2:]], -1)
         boxes = self.head.bbox_coder.decode(
             torch.cat(priors)[places], deltas, strides[places])
+        scores = self.scores(values)
         scores = mark(scores * take(objectness, places), scores
                       > NO_CANDIDATE / 2)
         return scores, boxes, labels

@@ -1,10 +1,32 @@
 """From an image's bytes to what the network takes, in the graph."""
 from typing import Any, Tuple
 
+import torch
 import torch.nn.functional as F
 from mmdet.models import DetDataPreprocessor
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
+
+
+class _Padded(torch.autograd.Function):
+    """An image with sides that the divisor divides, filled up at the bottom
+    and the right. What PyTorch would do takes 16 nodes."""
+
+    @staticmethod
+    def forward(ctx, image: Tensor, divisor: int, value: float) -> Tensor:
+        bottom, right = (-side % divisor for side in image.shape[2:])
+        return F.pad(image, (0, right, 0, bottom), value=value)
+
+    @staticmethod
+    def symbolic(g, image, divisor: int, value: float):
+
+        def constant(number):
+            return g.op('Constant', value_t=torch.tensor(number))
+
+        sides = g.op('Shape', image, start_i=2)
+        missing = g.op('Mod', g.op('Neg', sides), constant(divisor))
+        margins = g.op('Concat', constant([0] * 6), missing, axis_i=0)
+        return g.op('Pad', image, margins, constant(value))
 
 
 class Preprocess(nn.Module):
@@ -47,9 +69,8 @@ class Preprocess(nn.Module):
             image = image[:, [2, 1, 0]]
         if self.normalize:
             image = (image - self.mean) / self.std
-        bottom, right = (-side % self.divisor for side in image.shape[2:])
         if self.divisor > 1:
-            image = F.pad(image, (0, right, 0, bottom), value=self.pad_value)
+            image = _Padded.apply(image, self.divisor, self.pad_value)
         return image
 
     def gray(self) -> Tuple[int, ...]:

@@ -9,7 +9,7 @@ from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from .boxes import Detections, clip, image_size, mark
+from .boxes import Detections, clip, image_size, mark, moved_boxes
 from .suppression import candidates, check_suppression, suppress, take
 
 # Samples along each side of a bin of RoIAlign in graphs with 8-bit
@@ -159,10 +159,10 @@ class RegionBoxes(nn.Module):
         scores, best = candidates(scores.flatten(1))
         rows = torch.div(best, classes, rounding_mode='trunc')
         deltas = deltas[places].reshape(images, -1, 4)
-        boxes = self.head.bbox_coder.decode(
-            take(regions, rows),
+        boxes = moved_boxes(
+            self.head.bbox_coder, take(regions, rows),
             take(deltas, rows if self.head.reg_class_agnostic else best))
         if self.head.bbox_coder.clip_border:
             boxes = clip(boxes, image_size(image))
-        return suppress(boxes, scores, best - rows * classes, self.cfg.nms,
+        return suppress(boxes, scores, best % classes, self.cfg.nms,
                         self.cfg.max_per_img)

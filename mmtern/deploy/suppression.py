@@ -25,8 +25,7 @@ class _TopK(torch.autograd.Function):
     @staticmethod
     def symbolic(g, x, count: int):
         most = g.op('Constant', value_t=torch.tensor([count]))
-        one = g.op('Constant', value_t=torch.tensor([1]))
-        length = g.op('Gather', g.op('Shape', x), one, axis_i=0)
+        length = g.op('Shape', x, start_i=1, end_i=2)
         return g.op('TopK', x, g.op('Min', most, length), axis_i=1, outputs=2)
 
 
