@@ -25,7 +25,7 @@ from .suppression import (NO_CANDIDATE, check_suppression, flat, largest,
 # No bound, for heads that have none.
 _ALL = 2**31 - 1
 # What a level adds to the places of its priors.
-_LEVEL = 2**32
+LEVEL = 2**32
 Detections = Tuple[Tensor, Tensor, Tensor]
 
 
@@ -142,7 +142,7 @@ class DenseBoxes(nn.Module):
         sides = self.channels * int(deltas.shape[1]) // int(classes.shape[1])
         deltas = self.sides(index, take(flat(deltas, sides), places))
         weights = [take(flat(x, 1), places)[..., 0] for x in factors]
-        return values, places + index * _LEVEL, labels, deltas, *weights
+        return values, places + index * LEVEL, labels, deltas, *weights
 
     def priors(self, places: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """Return the priors (N, K, 2 or 4) at ``places`` (N, K) of levels with
@@ -151,8 +151,8 @@ class DenseBoxes(nn.Module):
         generator = self.head.prior_generator
         first = generator.grid_priors(
             [(1, 1)] * generator.num_levels, device=places.device)
-        level = torch.div(places, _LEVEL, rounding_mode='trunc')
-        places = places % _LEVEL
+        level = torch.div(places, LEVEL, rounding_mode='trunc')
+        places = places % LEVEL
         counts = torch.tensor([len(x) for x in first])
         begins = counts.cumsum(0) - counts
         widths = torch.cat([torch._shape_as_tensor(x)[3:] for x in maps])
