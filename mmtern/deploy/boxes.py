@@ -277,6 +277,10 @@ class GridBoxes(DenseBoxes):
     clips = False
     coders = (YOLOBBoxCoder, )
 
+    @property
+    def channels(self) -> int:
+        return self.head.num_classes
+
     def candidates(self, outputs: Sequence[Sequence[Tensor]]) -> Detections:
         (levels, ) = outputs
         sizes = [level.shape[-2:] for level in levels]
