@@ -61,7 +61,8 @@ def moved_boxes(coder: DeltaXYWHBBoxCoder, boxes: Tensor,
     centers = (boxes[..., :2] + boxes[..., 2:]) * 0.5
     sides = boxes[..., 2:] - boxes[..., :2]
     moves = sides * deltas[..., :2]
-    bound = abs(math.log(16 / 1000))
+    # mmdet's wh_ratio_clip: the most that a side grows, or shrinks.
+    bound = -math.log(16 / 1000)
     lowest: Optional[float] = -bound
     if coder.add_ctr_clamp:
         moves = moves.clamp(-coder.ctr_clamp, coder.ctr_clamp)
