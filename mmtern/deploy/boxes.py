@@ -24,8 +24,6 @@ from .suppression import (NO_CANDIDATE, check_suppression, flat, largest,
 
 # No bound, for heads that have none.
 _ALL = 2**31 - 1
-# What a level adds to the places of its priors.
-LEVEL = 2**32
 Detections = Tuple[Tensor, Tensor, Tensor]
 
 
@@ -128,32 +126,32 @@ class DenseBoxes(nn.Module):
         found = [self.level(index, *maps) for index, maps in enumerate(levels)]
         # Decoded together: a graph's small nodes take a third of the time of
         # a small detector with 8 bits.
-        values, places, labels, deltas, *factors = (
+        values, level, places, labels, deltas, *factors = (
             torch.cat(x, 1) for x in zip(*found))
-        priors = self.priors(places, [maps[1] for maps in levels])
+        priors = self.priors(level, places, [maps[1] for maps in levels])
         scores = self.scores(values, *factors)
         return scores, self.decode(priors, deltas), labels
 
     def level(self, index: int, classes: Tensor, deltas: Tensor, *factors:
               Tensor) -> Tuple[Tensor, ...]:
         """Return the best of one level, (N, K) each: what :meth:`scores`
-        takes, places of priors among those of all levels, as :meth:`priors`
-        takes them, labels, and deltas (N, K, 4) as :meth:`decode` does."""
+        takes, the level and the places of priors in it, labels, and deltas (N,
+        K, 4) as :meth:`decode` takes them."""
         values, places, labels = self.best(index, flat(classes, self.channels))
         sides = self.channels * int(deltas.shape[1]) // int(classes.shape[1])
         deltas = self.sides(index, take(flat(deltas, sides), places))
         weights = [take(flat(x, 1), places)[..., 0] for x in factors]
-        return values, places + index * LEVEL, labels, deltas, *weights
+        level = torch.full_like(places, index)
+        return values, level, places, labels, deltas, *weights
 
-    def priors(self, places: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Return the priors (N, K, 2 or 4) at ``places`` (N, K) of levels with
-        these maps (N, C, H, W): mmdet's of a level's first cell, moved by rows
-        and columns."""
+    def priors(self, level: Tensor, places: Tensor,
+               maps: Sequence[Tensor]) -> Tensor:
+        """Return the priors (N, K, 2 or 4) at ``places`` (N, K) of a ``level``
+        (N, K), for levels with these ``maps`` (N, C, H, W): mmdet's of a
+        level's first cell, moved by rows and columns."""
         generator = self.head.prior_generator
         first = generator.grid_priors(
             [(1, 1)] * generator.num_levels, device=places.device)
-        level = torch.div(places, LEVEL, rounding_mode='trunc')
-        places = places % LEVEL
         counts = torch.tensor([len(x) for x in first])
         begins = counts.cumsum(0) - counts
         widths = torch.cat([torch._shape_as_tensor(x)[3:] for x in maps])

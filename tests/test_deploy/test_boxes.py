@@ -108,6 +108,26 @@ def test_several_images_at_once(tmp_path, name):
 
 
 @pytest.mark.parametrize('name', ['retinanet', 'faster_rcnn'])
+def test_integers_that_float32_holds_as_well(tmp_path, name):
+    """OpenVINO computes with 64-bit integers as with floats of 32 bits."""
+    model, cfg = build(name)
+    path = tmp_path / 'a.onnx'
+    save_onnx(model, cfg, str(path), META)
+    graph = onnx.load(path).graph
+    values = {
+        node.output[0]: onnx.numpy_helper.to_array(node.attribute[0].t)
+        for node in graph.node if node.op_type == 'Constant'
+    }
+    numbers = [
+        values[name] for node in graph.node
+        if node.op_type in ('Add', 'Sub', 'Mul', 'Div', 'Mod')
+        for name in node.input
+        if name in values and values[name].dtype == np.int64
+    ]
+    assert numbers and max(np.abs(x).max() for x in numbers) < 2**24
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'faster_rcnn'])
 def test_float_images(tmp_path, name):
     """Whole numbers give the boxes that bytes give; others are not
     rounded."""

@@ -7,7 +7,7 @@ from mmdet.models.task_modules import (AnchorGenerator, MlvlPointGenerator,
                                        SSDAnchorGenerator)
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 
-from mmtern.deploy.boxes import LEVEL, DenseBoxes, moved_boxes
+from mmtern.deploy.boxes import DenseBoxes, moved_boxes
 
 SIZES = [(9, 7), (5, 4), (3, 1)]
 
@@ -28,14 +28,15 @@ SIZES = [(9, 7), (5, 4), (3, 1)]
 def test_priors_of_all_levels_together(generator):
     head = SimpleNamespace(prior_generator=generator)
     expected = generator.grid_priors(SIZES, device='cpu')
-    places = torch.cat([
-        torch.arange(len(own)) + index * LEVEL
-        for index, own in enumerate(expected)
+    places = torch.cat([torch.arange(len(own)) for own in expected])
+    levels = torch.cat([
+        torch.full((len(own), ), index) for index, own in enumerate(expected)
     ])
     order = torch.randperm(len(places))
     maps = [torch.zeros(2, 1, *size) for size in SIZES]
     found = DenseBoxes.priors(
-        SimpleNamespace(head=head), torch.stack([places, places[order]]), maps)
+        SimpleNamespace(head=head), torch.stack([levels, levels[order]]),
+        torch.stack([places, places[order]]), maps)
     expected = torch.cat(expected)
     torch.testing.assert_close(found[0], expected)
     torch.testing.assert_close(found[1], expected[order])
