@@ -84,7 +84,8 @@ class RoIFeatures(nn.Module):
         """
         regions, _, origins = self.proposals(image, outputs)
         count = regions.shape[1]
-        rows = regions.flatten(0, 1)
+        # Engines ask for the 4 of each region before they run (OpenVINO).
+        rows = regions.reshape(-1, 4)
         images = torch.arange(regions.shape[0])
         image_of = images[:, None].expand(-1, count).flatten()
         levels = features[:self.extractor.num_inputs]
