@@ -19,6 +19,7 @@ from mmdet.models.task_modules.coders import (DeltaXYWHBBoxCoder,
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
+from .networks import inherits
 from .suppression import (NO_CANDIDATE, check_suppression, flat, largest,
                           suppress, take)
 
@@ -291,9 +292,8 @@ class GridBoxes(DenseBoxes):
         ])
         attributes = torch.cat(
             [flat(level, self.head.num_attrib) for level in levels], 1)
-        objectness = attributes[..., 4].sigmoid()
         logits = attributes[..., 5:]
-        sure = objectness >= self.cfg.get('conf_thr', -1)
+        sure = attributes[..., 4].sigmoid() >= self.cfg.get('conf_thr', -1)
         # A score of 0 passes no threshold.
         logits = torch.where(sure[..., None], logits,
                              torch.full_like(logits, -1e4))
@@ -302,9 +302,7 @@ class GridBoxes(DenseBoxes):
         deltas = torch.cat([deltas[..., :2].sigmoid(), deltas[..., 2:]], -1)
         boxes = self.head.bbox_coder.decode(
             torch.cat(priors)[places], deltas, strides[places])
-        scores = self.scores(values)
-        scores = mark(scores * take(objectness, places), scores
-                      > NO_CANDIDATE / 2)
+        scores = self.scores(values, take(attributes[..., 4], places))
         return scores, boxes, labels
 
 
@@ -343,25 +341,19 @@ class ObjectnessBoxes(nn.Module):
         return suppress(boxes, scores, labels, self.cfg.nms, _ALL)
 
 
-def _inherits(head: nn.Module, owner: Type, *names: str) -> bool:
-    return all(
-        getattr(type(head), name, None) is getattr(owner, name)
-        for name in names)
-
-
 _SINGLE = ('_predict_by_feat_single', )
 _SHARED = ('predict_by_feat', '_bbox_post_process')
 _KNOWN: List[Tuple[Callable[[nn.Module], bool], Type]] = [
-    (lambda head: _inherits(head, RPNHead, *_SINGLE, *_SHARED), Proposals),
-    (lambda head: _inherits(head, YOLOXHead, *_SHARED, '_bbox_decode'),
+    (lambda head: inherits(head, RPNHead, *_SINGLE, *_SHARED), Proposals),
+    (lambda head: inherits(head, YOLOXHead, *_SHARED, '_bbox_decode'),
      ObjectnessBoxes),
-    (lambda head: _inherits(head, GFLHead, *_SINGLE, *_SHARED),
+    (lambda head: inherits(head, GFLHead, *_SINGLE, *_SHARED),
      DistributionBoxes),
-    (lambda head: _inherits(head, TOODHead, *_SINGLE, *_SHARED), AlignedBoxes),
-    (lambda head: _inherits(head, FoveaHead, *_SINGLE, *_SHARED, '_bbox_decode'
-                            ), BaseLengthBoxes),
-    (lambda head: _inherits(head, YOLOV3Head, *_SHARED), GridBoxes),
-    (lambda head: _inherits(head, BaseDenseHead, *_SINGLE, *_SHARED),
+    (lambda head: inherits(head, TOODHead, *_SINGLE, *_SHARED), AlignedBoxes),
+    (lambda head: inherits(head, FoveaHead, *_SINGLE, *_SHARED, '_bbox_decode'
+                           ), BaseLengthBoxes),
+    (lambda head: inherits(head, YOLOV3Head, *_SHARED), GridBoxes),
+    (lambda head: inherits(head, BaseDenseHead, *_SINGLE, *_SHARED),
      DenseBoxes),
 ]
 

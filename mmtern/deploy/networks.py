@@ -1,5 +1,5 @@
 """The parts of a detector that hold its weights."""
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple, Type
 
 import torch
 import torch.nn.functional as F
@@ -111,7 +111,9 @@ def check_supported(detector: nn.Module) -> None:
     if isinstance(detector, TwoStageDetector):
         head = detector.roi_head
         # Dynamic R-CNN and its kin change the training only.
-        if (_detects_alike(head) and detector.with_rpn and not head.with_mask
+        alike = inherits(head, StandardRoIHead, 'predict', 'predict_bbox',
+                         '_bbox_forward')
+        if (alike and detector.with_rpn and not head.with_mask
                 and not head.with_shared_head):
             return
         kind += f' with {type(head).__name__}'
@@ -124,10 +126,12 @@ def check_supported(detector: nn.Module) -> None:
                      f'box head and Faster R-CNN, but got {kind}')
 
 
-def _detects_alike(head: nn.Module) -> bool:
+def inherits(head: nn.Module, owner: Type, *names: str) -> bool:
+    """Return whether a head has the functions of these names that ``owner``
+    has."""
     return all(
-        getattr(type(head), name, None) is getattr(StandardRoIHead, name)
-        for name in ('predict', 'predict_bbox', '_bbox_forward'))
+        getattr(type(head), name, None) is getattr(owner, name)
+        for name in names)
 
 
 @torch.no_grad()

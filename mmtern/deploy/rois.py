@@ -10,6 +10,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from .boxes import Detections, clip, image_size, mark, moved_boxes
+from .networks import inherits
 from .suppression import candidates, check_suppression, suppress, take
 
 # Samples along each side of a bin of RoIAlign in graphs with 8-bit
@@ -130,9 +131,8 @@ class RegionBoxes(nn.Module):
     def __init__(self, roi_head: Any, cfg: ConfigDict) -> None:
         super().__init__()
         head = roi_head.bbox_head
-        same = all(
-            getattr(type(head), name) is getattr(BBoxHead, name)
-            for name in ('predict_by_feat', '_predict_by_feat_single'))
+        same = inherits(head, BBoxHead, 'predict_by_feat',
+                        '_predict_by_feat_single')
         if (not same or head.custom_cls_channels
                 or type(head.bbox_coder) is not DeltaXYWHBBoxCoder):
             raise ValueError(
