@@ -6,12 +6,14 @@ from typing import Any, Dict, Mapping, Optional
 from torch import nn
 
 from ..convert import ternary_layers
-from .config import dicts_in, parse_config
+from .config import dicts_in, parse_config, type_name
 from .errors import TernaryFileError
 
-# Types in a model config that make a part of it ternary.
-TERNARY_TYPES = ('TernDetector', 'TernBackbone', 'TernNeck', 'TernConv2d',
-                 'TernLinear')
+# Types in a model config that make a part of it ternary: wrappers, and layers
+# with the types of their float twins.
+WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
+LAYERS = dict(
+    TernConv2d='Conv2d', TernConvTranspose2d='deconv', TernLinear='Linear')
 # Set in a config that is packed with weights that never were trained ternary.
 UNTRAINED = 'packed_untrained'
 # Entries that a checkpoint may lack: old ones do, float ones do.
@@ -43,11 +45,11 @@ def of_config(cfg: Mapping[str, Any]) -> Optional[Provenance]:
         return None
     if 'type' not in model or model['type'] in ('DetTTAModel', ):
         model = model.get('module', model)
-    types = [_name(node.get('type')) for node in dicts_in(model)]
-    own = _name(model.get('type'))
+    types = [type_name(node.get('type')) for node in dicts_in(model)]
+    own = type_name(model.get('type'))
     return Provenance(
-        ternary=any(kind in TERNARY_TYPES for kind in types),
-        detector=_name(model.get('wrapped')) or own,
+        ternary=any(x in WRAPPERS or x in LAYERS for x in types),
+        detector=type_name(model.get('wrapped')) or own,
         untrained=bool(cfg.get(UNTRAINED)))
 
 
@@ -192,9 +194,3 @@ def misfits(model: nn.Module, state: Mapping[str, Any]) -> Dict[str, str]:
             wrong[name] = (f'{tuple(given[name].shape)}, not '
                            f'{tuple(tensor.shape)}')
     return wrong
-
-
-def _name(kind: Any) -> str:
-    if not isinstance(kind, str):
-        kind = getattr(kind, '__name__', '')
-    return kind.rpartition('.')[2]
