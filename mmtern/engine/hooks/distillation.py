@@ -81,9 +81,9 @@ class TernaryDistillationHook(AttachedHook):
         modules (str or Sequence[str], optional): Names of modules of the
             backbone, the neck or the dense head (``bbox_head`` of a one-stage
             detector, ``rpn_head``) whose outputs are compared: maps (N, C, H,
-            W), or nested lists of them. Defaults to None: the neck, or the
-            backbone of a detector without one, and the dense head if the
-            checkpoint has one of the same classes.
+            W), or nested lists of them. Defaults to None: the backbone, the
+            neck, and the dense head if the checkpoint has one of the same
+            classes.
 
     Raises:
         ValueError: For another value of an argument; when training begins,
@@ -281,16 +281,16 @@ def _dense_heads(model: nn.Module) -> Dict[str, BaseDenseHead]:
 
 
 def _default_modules(teacher: nn.Module, unfit: Sequence[str]) -> List[str]:
-    """Return the names of what puts out the features that heads see, and of
-    the dense head that was loaded whole."""
+    """Return the names of what puts out features, and of the dense head that
+    was loaded whole."""
     features = [
-        name for name in ('neck', 'backbone')
+        name for name in ('backbone', 'neck')
         if isinstance(getattr(teacher, name, None), nn.Module)
     ]
     if not features:
         raise ValueError(f'{type(teacher).__name__} has neither neck nor '
                          'backbone')
-    return features[:1] + [
+    return features + [
         name
         for name in _dense_heads(teacher) if name not in map(_part, unfit)
     ]

@@ -171,7 +171,7 @@ def test_loss_is_the_weighted_distance_to_the_float_start(tmp_path, modules):
         torch.stack(
             list(map(feature_distance, of_student[name],
                      of_teacher[name]))).mean()
-        for name in modules or ['neck', 'bbox_head'])
+        for name in modules or ['backbone', 'neck', 'bbox_head'])
     last = seen.losses[-1]
     assert last['loss_distillation'] == pytest.approx(
         float(expected), rel=1e-4)
@@ -189,6 +189,7 @@ def _maps(model, inputs):
     features = model.extract_feat(inputs)
     classes, boxes = model.bbox_head(features)
     return {
+        'backbone': model.backbone(inputs),
         'neck': features,
         'backbone.layer3': [middle],
         'bbox_head': classes + boxes,
@@ -245,12 +246,12 @@ def bare_file_of_other_classes(tmp_path):
     return path
 
 
-def test_of_bare_weights_of_other_classes_only_the_neck_teaches(tmp_path):
+def test_of_bare_weights_of_other_classes_the_features_teach(tmp_path):
     hook = dict(checkpoint=bare_file_of_other_classes(tmp_path))
     _, losses = trained(config(tmp_path / 'run', None, hook, epochs=1))
     assert losses[0]['loss_distillation'] > 0
-    hook.update(modules='neck')
-    _, same = trained(config(tmp_path / 'neck', None, hook, epochs=1))
+    hook.update(modules=['backbone', 'neck'])
+    _, same = trained(config(tmp_path / 'named', None, hook, epochs=1))
     assert losses == same
 
 
