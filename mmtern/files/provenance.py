@@ -1,11 +1,12 @@
 """What a checkpoint was trained as, and whether it belongs to a config."""
+import shlex
 import warnings
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from torch import nn
 
-from ..convert import ternary_layers
+from ..convert import ternary_from_config, ternary_layers
 from .config import dicts_in, parse_config
 from .errors import TernaryFileError
 
@@ -14,6 +15,11 @@ TERNARY_TYPES = ('TernDetector', 'TernBackbone', 'TernNeck', 'TernConv2d',
                  'TernLinear')
 # Set in a config that is packed with weights that never were trained ternary.
 UNTRAINED = 'packed_untrained'
+# Settings that decide which layers are ternary, and those that decide what
+# becomes of a latent weight in eval; all others are about gradients. Values
+# that are ternary already stay as they are, but for a trained scale.
+LAYERS = ('include', 'exclude', 'stem', 'predictions', 'depthwise')
+VALUES = ('model_sparsity', 'threshold', 'scale', 'min_sparsity')
 # Entries that a checkpoint may lack: old ones do, float ones do.
 OPTIONAL = ('num_batches_tracked', 'weight_scale')
 
@@ -38,17 +44,25 @@ class Provenance:
 
 def of_config(cfg: Mapping[str, Any]) -> Optional[Provenance]:
     """Return what a config builds, or None where it has no model."""
-    model = cfg.get('model')
-    if not isinstance(model, Mapping):
+    model = _model_of(cfg)
+    if model is None:
         return None
-    if 'type' not in model or model['type'] in ('DetTTAModel', ):
-        model = model.get('module', model)
     types = [_name(node.get('type')) for node in dicts_in(model)]
     own = _name(model.get('type'))
     return Provenance(
         ternary=any(kind in TERNARY_TYPES for kind in types),
         detector=_name(model.get('wrapped')) or own,
         untrained=bool(cfg.get(UNTRAINED)))
+
+
+def _model_of(cfg: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
+    """Return a config's model, without a wrapper for a test."""
+    model = cfg.get('model')
+    if not isinstance(model, Mapping):
+        return None
+    if 'type' not in model or model['type'] in ('DetTTAModel', ):
+        model = model.get('module', model)
+    return model
 
 
 def of_checkpoint(meta: Mapping[str, Any]) -> Optional[Provenance]:
@@ -61,13 +75,110 @@ def of_checkpoint(meta: Mapping[str, Any]) -> Optional[Provenance]:
     Returns:
         Provenance or None: None where the checkpoint does not tell.
     """
+    cfg = _config_of(meta)
+    return None if cfg is None else of_config(cfg)
+
+
+def _config_of(meta: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
     cfg = meta.get('cfg')
     if isinstance(cfg, str):
         try:
             cfg = parse_config(cfg)
         except TernaryFileError:
             return None
-    return of_config(cfg) if isinstance(cfg, Mapping) else None
+    return cfg if isinstance(cfg, Mapping) else None
+
+
+def other_settings(cfg: Mapping[str, Any],
+                   checkpoint: Mapping[str, Any],
+                   path: str,
+                   config: str = 'CONFIG') -> Optional[str]:
+    """Return a sentence where a ternary checkpoint was trained with other
+    ternary weights than a ternary config makes of it in eval, else None.
+
+    Args:
+        cfg (Mapping): The config in use.
+        checkpoint (Mapping): With ``meta``.
+        path (str): The checkpoint's path, to name it.
+        config (str): The config's path, to name it.
+    """
+    own = _settings_of(cfg)
+    trained = _settings_of(_config_of(checkpoint.get('meta') or {}) or {})
+    if not own or not trained:
+        return None
+    story = f'this checkpoint was trained with other ternary settings ({path})'
+    if own.keys() != trained.keys():
+        return (f'{story}: ternary were {", ".join(trained)}, but of {config} '
+                f'{", ".join(own)}; name the config that it was trained with')
+    packed = path.endswith('.safetensors')
+    other = {
+        f'{place}.ternary.{key}': (value, own[place][key])
+        for place, settings in trained.items()
+        for key, value in settings.items()
+        if _changes(key, value, own[place][key], packed)
+    }
+    if not other:
+        return None
+    told = ', '.join(f'{key}={value!r}, and here it is {mine!r}'
+                     for key, (value, mine) in other.items())
+    options = as_options({key: value for key, (value, _) in other.items()})
+    return f'{story}: {told}; write {options} to use {config} with it'
+
+
+def _settings_of(cfg: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """Return the settings of all ternary parts of a config that decide its
+    result in eval, defaults filled in, by the part's place; none where they
+    cannot be understood."""
+    found = {}
+    for place, node in _parts(_model_of(cfg), 'model'):
+        if _name(node.get('type')) in TERNARY_TYPES:
+            try:
+                scope, settings = ternary_from_config(node.get('ternary'))
+            except (ValueError, TypeError):
+                return {}
+            values = {**vars(scope), **vars(settings)}
+            found[place] = {key: values[key] for key in LAYERS + VALUES}
+    return found
+
+
+def _parts(node: Any, place: str) -> Iterator[Tuple[str, Mapping[str, Any]]]:
+    children: Any = ()
+    if isinstance(node, Mapping):
+        yield place, node
+        children = node.items()
+    elif isinstance(node, (list, tuple)):
+        children = enumerate(node)
+    for key, child in children:
+        yield from _parts(child, f'{place}.{key}')
+
+
+def _changes(key: str, trained: Any, own: Any, packed: bool) -> bool:
+    """Return whether another value of a setting changes a result in eval."""
+    if isinstance(trained, (list, tuple)) and isinstance(own, (list, tuple)):
+        return list(trained) != list(own)
+    if packed and key in VALUES:
+        return key == 'scale' and trained != own and 'ttq' in (trained, own)
+    return trained != own
+
+
+def as_options(settings: Mapping[str, Any]) -> str:
+    """Return settings as ``--cfg-options`` for a shell, or '' for none.
+
+    Args:
+        settings (Mapping): Dotted keys of a config, and their values.
+    """
+    words = [
+        shlex.quote(f'{key}={_as_option(value)}')
+        for key, value in settings.items()
+    ]
+    return ' '.join(['--cfg-options', *words]) if words else ''
+
+
+def _as_option(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        inner = ','.join(map(_as_option, value))
+        return f'[{inner}]' if isinstance(value, list) else f'({inner})'
+    return str(value)
 
 
 def warning(cfg: Mapping[str, Any],
@@ -100,7 +211,7 @@ def warning(cfg: Mapping[str, Any],
         return (f'this checkpoint was trained ternary ({path}), but {config} '
                 'computes with its latent weights in float, which loses most '
                 'of its AP; use the ternary config')
-    return None
+    return other_settings(cfg, checkpoint, path, config)
 
 
 def untrained_sentence(path: str) -> str:
