@@ -144,6 +144,11 @@ def _render(value: Any, where: str) -> str:
         return '{' + ', '.join(sorted(_render(v, where) for v in value)) + '}'
     if isinstance(value, float) and not math.isfinite(value):
         return f'float({str(value)!r})'
+    if type(value) is int and value.bit_length() > 64:
+        # Python itself writes none of more than 4300 digits.
+        raise TernaryFileError(
+            'its config is not made of plain literals: '
+            f'{where} holds a number of {value.bit_length()} bits')
     if type(value) not in _PLAIN:
         raise TernaryFileError(
             'its config is not made of plain literals: '

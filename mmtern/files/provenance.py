@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 from torch import nn
 
 from ..convert import ternary_from_config, ternary_layers
+from .address import names_packed
 from .config import dicts_in, parse_config
 from .errors import TernaryFileError
 
@@ -110,7 +111,7 @@ def other_settings(cfg: Mapping[str, Any],
     if own.keys() != trained.keys():
         return (f'{story}: ternary were {", ".join(trained)}, but of {config} '
                 f'{", ".join(own)}; name the config that it was trained with')
-    packed = path.endswith('.safetensors')
+    packed = names_packed(path)
     other = {
         f'{place}.ternary.{key}': (value, own[place][key])
         for place, settings in trained.items()
@@ -206,8 +207,7 @@ def warning(cfg: Mapping[str, Any],
                 f'{config} with load_from={path} first')
     # A packed file holds ternary values, which a float model computes with
     # as they are.
-    if trained.ternary and not own.ternary and not path.endswith(
-            '.safetensors'):
+    if trained.ternary and not own.ternary and not names_packed(path):
         return (f'this checkpoint was trained ternary ({path}), but {config} '
                 'computes with its latent weights in float, which loses most '
                 'of its AP; use the ternary config')
