@@ -115,8 +115,12 @@ def test(args: argparse.Namespace) -> None:
         print(summary(metrics, model, size), flush=True)
         sentence = provenance.warning(plain, checkpoint, args.checkpoint,
                                       args.config)
-        if sentence:
-            warn(sentence)
+        other = provenance.other_classes(
+            checkpoint['meta'].get('dataset_meta') or {},
+            getattr(runner.test_dataloader.dataset, 'metainfo', {}),
+            args.checkpoint)
+        for told in filter(None, (sentence, other)):
+            warn(told)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:

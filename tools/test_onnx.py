@@ -10,10 +10,10 @@ from mmengine.runner import Runner
 from rich.progress import track
 
 from mmtern.engine.checkpoints import read_checkpoint
-from mmtern.engine.cli import (Parser, add_common_arguments, import_quietly,
-                               in_short, load_config, mistakes_told,
-                               only_warnings_logged, require_data,
-                               require_file, require_keys, warn)
+from mmtern.engine.cli import (Parser, add_common_arguments, fail,
+                               import_quietly, in_short, load_config,
+                               mistakes_told, only_warnings_logged,
+                               require_data, require_file, require_keys, warn)
 from mmtern.files import provenance
 from mmtern.files.load import build_trained
 from mmtern.files.sizes import megabytes
@@ -81,8 +81,13 @@ def test(args: argparse.Namespace) -> None:
         if sentence:
             warn(sentence)
         return
-    metrics = runner.test()
     facts = runner.model.description
+    other = provenance.other_classes(facts,
+                                     runner.test_dataloader.dataset.metainfo,
+                                     args.onnx)
+    if other:
+        fail(other)
+    metrics = runner.test()
     print(
         f'test {in_short(metrics)}; ONNX, {facts["weights"]} weights, '
         f'{facts["activations"]} activations, '

@@ -214,6 +214,32 @@ def warning(cfg: Mapping[str, Any],
     return other_settings(cfg, checkpoint, path, config)
 
 
+def other_classes(detector: Mapping[str, Any], dataset: Mapping[str, Any],
+                  path: str) -> Optional[str]:
+    """Return a sentence where a detector counts its classes in another way
+    than the data set that it is tested on, so that its AP means nothing; else
+    None.
+
+    Args:
+        detector (Mapping): Meta of the data set that it was trained on, keys
+            in any case.
+        dataset (Mapping): Meta of the data set of the test.
+        path (str): The detector's file, to name it.
+    """
+    own, tested = ({
+        str(key).lower(): value
+        for key, value in meta.items()
+    }.get('classes') or () for meta in (detector, dataset))
+    if not own or not tested or list(own) == list(tested):
+        return None
+    story = f'{path} was made for other classes than the test data set has'
+    if len(own) != len(tested):
+        return f'{story}: {len(own)}, not {len(tested)}'
+    index = [a == b for a, b in zip(own, tested)].index(False)
+    return (f'{story}: number {index} is {own[index]!r}, not '
+            f'{tested[index]!r}')
+
+
 def untrained_sentence(path: str) -> str:
     """Return the warning about a packed file whose ternary weights were never
     trained."""

@@ -148,3 +148,16 @@ def test_only_entries_that_change_the_result_must_fit():
         with pytest.raises(
                 ValueError, match='a float RetinaNet and does not fit.*1 of'):
             check_fit(model, dict(state_dict=wrong, meta=meta), 'x.pth')
+
+
+@pytest.mark.parametrize('own,tested,words', [
+    (dict(classes=['a', 'b']), dict(classes=('a', 'b')), None),
+    (dict(CLASSES=('a', 'b')), dict(classes=('b', 'a')), "0 is 'a', not 'b'"),
+    (dict(classes=('a', 'b')), dict(classes=('a', )), '2, not 1'),
+    ({}, dict(classes=('a', )), None),
+    (dict(classes=('a', )), dict(classes=None), None),
+])
+def test_classes_of_another_data_set(own, tested, words):
+    said = provenance.other_classes(own, tested, 'x.onnx')
+    assert (said is None) == (words is None)
+    assert words is None or said.endswith(words)

@@ -1,4 +1,4 @@
-"""tools/test.py with a file behind an address."""
+"""tools/test.py with files that are not a config's own checkpoint."""
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -35,3 +35,16 @@ def test_a_packed_file_behind_an_address(place, server, monkeypatch, capsys):
         assert status == 0
         lines.append(shown.splitlines()[-1])
     assert lines[0] == lines[1] and lines[0].startswith('test AP ')
+
+
+def test_other_classes_end_in_a_warning(place, monkeypatch, capsys):
+    status, said = run_tool(place, monkeypatch, capsys,
+                            'export tern.py tern.pth b.safetensors')
+    assert status == 0, said
+    assert run_tool(
+        place, monkeypatch, capsys,
+        'test tern.py b.safetensors --work-dir work --cfg-options test_'
+        'dataloader.dataset.metainfo.classes=[square,circle,triangle]') == (
+            0,
+            'warning: b.safetensors was made for other classes than the test '
+            "data set has: number 0 is 'circle', not 'square'")
