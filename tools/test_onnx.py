@@ -82,8 +82,8 @@ def test(args: argparse.Namespace) -> None:
             warn(sentence)
         return
     facts = runner.model.description
-    other = provenance.other_classes(facts,
-                                     runner.test_dataloader.dataset.metainfo,
+    dataset = runner.test_dataloader.dataset
+    other = provenance.other_classes(facts, getattr(dataset, 'metainfo', {}),
                                      args.onnx)
     if other:
         fail(other)

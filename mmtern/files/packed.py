@@ -43,7 +43,8 @@ def save_packed(model: nn.Module,
 
     Args:
         model (nn.Module): With ternary layers.
-        cfg (Config): The whole config, which rebuilds the model.
+        cfg (Config): The whole config, which rebuilds the model; the file
+            holds what detecting needs of it.
         path (str or os.PathLike): Target, ending in ``.safetensors``.
         dataset_meta (dict): ``classes``, and ``palette`` where there is one.
         encoding (str): 'zstd' compresses all weights; '2bit' stores four
@@ -73,9 +74,10 @@ def save_packed(model: nn.Module,
                          f'but the target is {path!r}')
     check_target(path, force)
     exact = dtype == 'float32' and predictions == 'float'
+    meta = check_dataset_meta(dataset_meta)
     metadata = dict(
-        config=config_to_text(cfg),
-        dataset_meta=check_dataset_meta(dataset_meta),
+        config=config_to_text(cfg, meta.get('classes', ())),
+        dataset_meta=meta,
         exact=exact,
         encoding=encoding,
         written_by=dict(

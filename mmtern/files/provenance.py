@@ -8,14 +8,12 @@ from torch import nn
 
 from ..convert import ternary_from_config, ternary_layers
 from .address import names_packed
-from .config import dicts_in, parse_config
+from .config import UNTRAINED, dicts_in, parse_config
 from .errors import TernaryFileError
 
 # Types in a model config that make a part of it ternary.
 TERNARY_TYPES = ('TernDetector', 'TernBackbone', 'TernNeck', 'TernConv2d',
                  'TernLinear')
-# Set in a config that is packed with weights that never were trained ternary.
-UNTRAINED = 'packed_untrained'
 # Settings that decide which layers are ternary, and those that decide what
 # becomes of a latent weight in eval; all others are about gradients. Values
 # that are ternary already stay as they are, but for a trained scale.
