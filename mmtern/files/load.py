@@ -6,6 +6,7 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
+from contextlib import nullcontext
 from typing import Any, Dict, List, NoReturn, Optional, Tuple, Union
 
 from mmdet.registry import DATASETS, MODELS
@@ -16,6 +17,7 @@ from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
 from .address import URL, local_copy
+from .bounds import bounded_by
 from .config import parse_config
 from .errors import TernaryFileError
 from .packed import check_dataset_meta, read_packed
@@ -34,7 +36,8 @@ def load_detector(path: Union[str, os.PathLike],
     No other file is needed. The config in the file builds registered parts
     only: those of mmengine, mmcv, mmdet and mmtern, and of packages of yours
     that you have imported before. It can neither run a command nor open a
-    file or an address; see :func:`mmtern.files.read_packed`.
+    file or an address, nor build far more than the file's tensors fill; see
+    :func:`mmtern.files.read_packed`.
 
     Args:
         path (str or os.PathLike): Packed file, or its ``https`` address;
@@ -64,7 +67,8 @@ def load_detector(path: Union[str, os.PathLike],
         else:
             cfg = Config(parse_config(packed.config))
         init_default_scope(cfg.get('default_scope') or 'mmdet')
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        with nullcontext() if trust_config else bounded_by(packed.state_dict):
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
         # The strict check names every entry; the first ones tell enough.
         model.load_state_dict(packed.state_dict)
     except Exception as error:  # whatever a constructor raises

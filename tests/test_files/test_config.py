@@ -368,6 +368,20 @@ def test_a_trusted_config_imports_what_it_names(good, tmp_path, monkeypatch):
         importlib.invalidate_caches()
 
 
+@pytest.mark.parametrize('key,value', [
+    ('stacked_convs', 10**7),
+    ('feat_channels', 6000),
+])
+def test_a_config_that_builds_more_than_the_file_fills_is_stopped(
+        good, tmp_path, key, value):
+    path = with_text(good, tmp_path,
+                     edited(good, put(f'model.bbox_head.{key}', value)))
+    with pytest.raises(TernaryFileError, match='than its tensors fill'):
+        mmtern.load_detector(path)
+    # A later building is not counted.
+    assert sum(1 for _ in nn.ModuleList([nn.Identity()] * 5000)) == 5000
+
+
 def test_own_registered_parts_are_built(good, tmp_path):
 
     @MODELS.register_module()
