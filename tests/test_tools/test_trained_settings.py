@@ -36,3 +36,17 @@ def test_the_command_to_test_a_file_has_the_options_of_its_export(
     assert said.endswith(
         'tools/test.py tern.py y.safetensors --cfg-options '
         "model.test_cfg.score_thr=0.5 'model.ternary.exclude=[]'")
+
+
+def test_a_picture_warns_of_other_settings(place, monkeypatch, capsys):
+    pytest.importorskip('matplotlib')
+    (place / 'max.py').write_text(
+        "_base_ = './tern.py'\nmodel = dict(ternary=dict(threshold='max'))\n")
+    line = 'draw_detections {} --model t max.py tern.pth --images 1'
+    status, said, shown = run_tool(place, monkeypatch, capsys,
+                                   line.format('x.png'), True)
+    assert status == 0 and 'wrote x.png' in shown
+    assert said == f'warning: {SAID.replace("use tern.py", "use max.py")}'
+    status, said = run_tool(place, monkeypatch, capsys,
+                            line.format('no/x.png'))
+    assert status == 1 and said.startswith('error: folder ')
