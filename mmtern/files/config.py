@@ -460,6 +460,14 @@ def dicts_in(node: Any) -> Iterator[Any]:
             yield from dicts_in(child)
 
 
+def type_name(kind: Any) -> str:
+    """Return the bare name of a config's ``type``: a string, with or without a
+    scope or module before it, or the class or function itself."""
+    if not isinstance(kind, str):
+        kind = getattr(kind, '__name__', '')
+    return kind.rpartition('.')[2]
+
+
 def _forget_pretrained(config: Dict[str, Any]) -> None:
     """Take every pretrained checkpoint out, in place: the file's weights
     replace them."""

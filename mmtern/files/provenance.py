@@ -8,17 +8,19 @@ from torch import nn
 
 from ..convert import ternary_from_config, ternary_layers
 from .address import names_packed
-from .config import UNTRAINED, dicts_in, parse_config
+from .config import UNTRAINED, dicts_in, parse_config, type_name
 from .errors import TernaryFileError
 
-# Types in a model config that make a part of it ternary.
-TERNARY_TYPES = ('TernDetector', 'TernBackbone', 'TernNeck', 'TernConv2d',
-                 'TernLinear')
+# Types in a model config that make a part of it ternary: wrappers, and layers
+# with the types of their float twins.
+WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
+LAYERS = dict(
+    TernConv2d='Conv2d', TernConvTranspose2d='deconv', TernLinear='Linear')
 # Settings that decide which layers are ternary, and those that decide what
 # becomes of a latent weight in eval; all others are about gradients. Values
 # that are ternary already stay as they are, but for a trained scale.
-LAYERS = ('include', 'exclude', 'stem', 'predictions', 'depthwise')
-VALUES = ('model_sparsity', 'threshold', 'scale', 'min_sparsity')
+SELECTION = ('include', 'exclude', 'stem', 'predictions', 'depthwise')
+QUANTIZER = ('model_sparsity', 'threshold', 'scale', 'min_sparsity')
 # Entries that a checkpoint may lack: old ones do, float ones do.
 OPTIONAL = ('num_batches_tracked', 'weight_scale')
 
@@ -46,11 +48,11 @@ def of_config(cfg: Mapping[str, Any]) -> Optional[Provenance]:
     model = _model_of(cfg)
     if model is None:
         return None
-    types = [_name(node.get('type')) for node in dicts_in(model)]
-    own = _name(model.get('type'))
+    types = [type_name(node.get('type')) for node in dicts_in(model)]
+    own = type_name(model.get('type'))
     return Provenance(
-        ternary=any(kind in TERNARY_TYPES for kind in types),
-        detector=_name(model.get('wrapped')) or own,
+        ternary=any(x in WRAPPERS or x in LAYERS for x in types),
+        detector=type_name(model.get('wrapped')) or own,
         untrained=bool(cfg.get(UNTRAINED)))
 
 
@@ -130,13 +132,14 @@ def _settings_of(cfg: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
     cannot be understood."""
     found = {}
     for place, node in _parts(_model_of(cfg), 'model'):
-        if _name(node.get('type')) in TERNARY_TYPES:
+        kind = type_name(node.get('type'))
+        if kind in WRAPPERS or kind in LAYERS:
             try:
                 scope, settings = ternary_from_config(node.get('ternary'))
             except (ValueError, TypeError):
                 return {}
             values = {**vars(scope), **vars(settings)}
-            found[place] = {key: values[key] for key in LAYERS + VALUES}
+            found[place] = {key: values[key] for key in SELECTION + QUANTIZER}
     return found
 
 
@@ -155,7 +158,7 @@ def _changes(key: str, trained: Any, own: Any, packed: bool) -> bool:
     """Return whether another value of a setting changes a result in eval."""
     if isinstance(trained, (list, tuple)) and isinstance(own, (list, tuple)):
         return list(trained) != list(own)
-    if packed and key in VALUES:
+    if packed and key in QUANTIZER:
         return key == 'scale' and trained != own and 'ttq' in (trained, own)
     return trained != own
 
@@ -327,9 +330,3 @@ def misfits(model: nn.Module, state: Mapping[str, Any]) -> Dict[str, str]:
             wrong[name] = (f'{tuple(given[name].shape)}, not '
                            f'{tuple(tensor.shape)}')
     return wrong
-
-
-def _name(kind: Any) -> str:
-    if not isinstance(kind, str):
-        kind = getattr(kind, '__name__', '')
-    return kind.rpartition('.')[2]
