@@ -142,6 +142,10 @@ def export(args: argparse.Namespace) -> None:
         save = save_onnx
     import_quietly('mmdet.datasets', 'mmdet.evaluation')
     checkpoint = read_checkpoint(args.checkpoint)
+    other = provenance.other_settings(cfg, checkpoint, args.checkpoint,
+                                      args.config)
+    if other:
+        fail(other)
     caution = provenance.warning(cfg, checkpoint, args.checkpoint, args.config)
     if caution:
         # The file itself says so where it is used.
@@ -163,10 +167,11 @@ def export(args: argparse.Namespace) -> None:
     before = sum(x.nbytes for x in model.state_dict().values())
     exact = '' if to_onnx or sizes.notes else ', equal bit by bit'
     tester = 'test_onnx.py' if to_onnx else 'test.py'
+    settings = provenance.as_options(args.cfg_options or {})
     console.print(
         f'wrote {", ".join(paths)}: {megabytes(size)}, {before / size:.1f}x '
         f'smaller{exact}; test it: python tools/{tester} {args.config} '
-        f'{args.out}',
+        f'{args.out}{settings and " " + settings}',
         soft_wrap=True)
     if caution:
         warn(caution)
