@@ -64,8 +64,9 @@ def save_onnx(model: nn.Module,
             size.
         pixels (str): Type of ``image`` unless ``raw``: 'uint8' or 'float32'.
         keep (Sequence[str]): Regular expressions of names of layers that
-            compute in float. The layer that puts out distributions (GFL)
-            always does, and layers that 8-bit inputs would spoil.
+            compute in float beside 8-bit activations. The layer that puts
+            out distributions (GFL) always does, and layers that 8-bit inputs
+            would spoil.
         raw (bool): Write the network alone, for
             :class:`mmtern.deploy.OnnxDetector`: normalized images to the
             head's outputs; of a two-stage detector a second file,
@@ -87,6 +88,10 @@ def save_onnx(model: nn.Module,
     if activations == 'int8' and weights == 'float':
         raise ValueError("8-bit activations need integer weights, but got "
                          "weights='float'")
+    if activations == 'float' and keep:
+        raise ValueError('keep names layers that stay float beside 8-bit '
+                         f'ones, but got keep={list(keep)!r} and '
+                         "activations='float'")
     if raw and pixels != 'uint8':
         raise ValueError('a raw graph takes normalized images, to which '
                          f'pixels={pixels!r} does not apply')
@@ -112,7 +117,6 @@ def save_onnx(model: nn.Module,
     form = whole.form
     facts: Dict[str, Any] = dict(
         form='raw' if raw else 'boxes',
-        weights=weights,
         activations=activations,
         input_size=list(form.size) if form.size else None,
         batch=form.batch,
@@ -130,6 +134,9 @@ def save_onnx(model: nn.Module,
         # 0: as many as a bin has cells.
         layers = head.bbox_roi_extractor.roi_layers
         facts['roi_samples'] = [layer.sampling_ratio for layer in layers]
+    found = sum(len(size.tensors) for size in sizes)
+    # Without ternary weights 8-bit activations go with 8-bit weights.
+    facts['weights'] = weights if found else activations
     files = []
     for target, graph, before, size in zip(targets, whole.assemble(graphs),
                                            whole.float_bytes(), sizes):
@@ -140,7 +147,6 @@ def save_onnx(model: nn.Module,
             raise ValueError('the metadata do not read back')
         write_atomically(target, data, force)
         files.append(GraphSize(target, before, len(data), size))
-    found = sum(len(size.tensors) for size in sizes)
     expected = len({id(x.latent) for x in ternary_layers(model).values()})
     if weights != 'float' and found < expected:
         notes.append(

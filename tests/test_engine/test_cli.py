@@ -105,6 +105,11 @@ MISTAKES = {
     "OUT must end in .safetensors or .onnx, but got 'out.pt'",
     'export tern.py tern.pth tern.py.safetensors --input-size 64 64':
     "--input-size does not apply to 'tern.py.safetensors'",
+    'export tern.py tern.pth new.safetensors --calibrate 0':
+    "--calibrate does not apply to 'new.safetensors'",
+    'export tern.py tern.pth new.onnx --raw --keep neck':
+    "keep names layers that stay float beside 8-bit ones, but got keep=['neck'"
+    "] and activations='float'",
     'export tern.py tern.pth text.safetensors':
     "'text.safetensors' exists and is left as it is; --force replaces it",
     'export float.py float.pth out.safetensors':
