@@ -4,6 +4,7 @@ import os.path as osp
 from copy import deepcopy
 from typing import Any, Dict, Iterator, Optional
 
+import cv2
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -33,7 +34,7 @@ def calibration_images(cfg: Config,
         Tensor: An image, uint8, (C, H, W), channels in mmdet's order.
 
     Raises:
-        ValueError: If there are no images.
+        ValueError: If there are no images, or one cannot be read.
     """
     # A config's own copy() is shallow: edits would reach the test data.
     pipeline = deepcopy(test_pipeline(cfg))
@@ -53,8 +54,14 @@ def calibration_images(cfg: Config,
     compose = Compose([TRANSFORMS.build(x) for x in pipeline])
     for index in _spread(len(names), count):
         path = osp.join(folder, names[index])
-        yield compose(dict(img_path=path, img_id=index,
-                           instances=[]))['inputs']
+        try:
+            data = compose(dict(img_path=path, img_id=index, instances=[]))
+        # The second where OpenCV decodes nothing.
+        except (cv2.error, AssertionError) as error:
+            reason = ' '.join(str(error).split())[:200]
+            raise ValueError(f'calibration image {path!r} cannot be read: '
+                             f'{reason}') from error
+        yield data['inputs']
 
 
 def _spread(length: int, count: int) -> Iterator[int]:

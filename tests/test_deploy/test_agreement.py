@@ -49,8 +49,8 @@ def test_boxes_that_are_not_kept_are_refused(exact, others, told):
 
 def test_that_no_sure_box_was_compared_is_told():
     weak = joined(found(5, 0.2), found(5, 0.05, 1))
-    for others, told in ((found(5, 0.15), '(5 of 5 boxes'),
-                         (found(5, 0.02), '(0 of 5 boxes')):
+    for others, told in ((found(5, 0.15), '(5 of 5 boxes'), (found(5, 0.02),
+                                                             '(0 of 5 boxes')):
         note = agreement([(NONE, NONE), (weak, others)])
         assert 'no box in 2 calibration images has a score of 0.3' in note
         assert f'{told} with scores of 0.1 and more are found again' in note

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mmtern.deploy import OnnxDetector, check_onnx_packages, save_onnx
 from mmtern.deploy.networks import group_levels
 from mmtern.files.load import build_trained
+from mmtern.models import float_config
 from tests.small_detectors import (small_faster_rcnn, small_retinanet,
                                    ternary_twin)
 
@@ -190,6 +191,31 @@ def test_existing_files_are_kept(tmp_path):
     with pytest.raises(FileExistsError, match='a.roi.onnx'):
         save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META, raw=True)
     assert [p.name for p in tmp_path.iterdir()] == ['a.roi.onnx']
+
+
+def test_a_folder_is_no_target(tmp_path):
+    model, cfg = build('retinanet')
+    (tmp_path / 'a.onnx').mkdir()
+    with pytest.raises(IsADirectoryError, match='a.onnx. is a folder'):
+        save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META, force=True)
+
+
+def test_float_activations_keep_no_layers(tmp_path):
+    model, cfg = build('retinanet')
+    with pytest.raises(ValueError, match="got keep=.'neck'. and activations"):
+        save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META, keep=['neck'])
+
+
+@pytest.mark.parametrize('activations, expected', [('float', 'float'),
+                                                   ('int8', 'int8')])
+def test_a_float_detector_has_no_2_bit_weights(tmp_path, activations,
+                                               expected):
+    _, cfg = build('retinanet')
+    path = str(tmp_path / 'a.onnx')
+    model = MODELS.build(float_config(cfg.model)).eval()
+    pixels = batch((96, 128))['inputs']
+    save_onnx(model, cfg, path, META, activations=activations, images=pixels)
+    assert OnnxDetector(path, cfg.model).description['weights'] == expected
 
 
 def test_other_files_are_refused(tmp_path):

@@ -1,0 +1,32 @@
+"""Images that activations are measured with."""
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from PIL import Image
+
+from mmtern.deploy import calibration_images
+from .test_export import PIPELINE
+
+
+def images_of(folder):
+    init_default_scope('mmdet')
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=PIPELINE))))
+    return list(calibration_images(cfg, folder=str(folder)))
+
+
+def test_a_folder_of_images(tmp_path):
+    for name in 'ab':
+        Image.fromarray(np.full((24, 32, 3), 7,
+                                np.uint8)).save(tmp_path / f'{name}.png')
+    (tmp_path / 'notes.txt').write_text('no image')
+    found = images_of(tmp_path)
+    assert [tuple(x.shape) for x in found] == [(3, 240, 320)] * 2
+    assert all((x == 7).all() for x in found)
+
+
+@pytest.mark.parametrize('data', [b'', b'no image'])
+def test_an_image_that_cannot_be_read_is_named(tmp_path, data):
+    (tmp_path / 'a.jpg').write_bytes(data)
+    with pytest.raises(ValueError, match="a.jpg' cannot be read"):
+        images_of(tmp_path)
