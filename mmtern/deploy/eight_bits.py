@@ -79,7 +79,7 @@ def eight_bits(whole: DetectorGraphs, images: Sequence[Tensor], kept: Set[str],
                      '--raw, export compares boxes')
     else:
         sessions = [Session(exact), Session(files[0])]
-        notes.append(agreement(run.boxes(sessions)))
+        notes.append(agreement(run.boxes(*sessions)))
         notes.append(_gain(sessions, whole.example(whole.form.size, 1)))
     return graphs, sizes, notes
 
@@ -218,19 +218,27 @@ class _Calibration:
             if self.whole.channels == 3:
                 image = image[:, [2, 1, 0]]
         if size:
-            image = image[..., :size[0], :size[1]]
+            # Where it is turned the other way it is made smaller, as
+            # tools/detect.py does.
+            factor = min(own / is_ for own, is_ in zip(size, image.shape[2:]))
+            if factor < 1:
+                smaller = [max(1, int(x * factor)) for x in image.shape[2:]]
+                image = nn.functional.interpolate(
+                    image.float(), smaller, mode='bilinear')
             missing = [own - is_ for own, is_ in zip(size, image.shape[2:])]
             image = nn.functional.pad(image, (0, missing[1], 0, missing[0]))
         return image.to(self.whole.dtype).contiguous().numpy()
 
-    def boxes(self, sessions: Sequence[Session]) -> List[Tuple[Boxes, ...]]:
-        """Return what each session finds in each of the first images."""
-        found = []
-        for image in self.images[:_COMPARED]:
-            fed = dict(image=self._made_to_fit(image))
-            outputs = (session.run(fed) for session in sessions)
-            found.append(tuple((x[0], y[0], z[0]) for x, y, z in outputs))
-        return found
+    def boxes(self, exact: Session,
+              other: Session) -> List[Tuple[Boxes, Boxes]]:
+        """Return what both find in each of the first images."""
+        return [(self._found(exact, image), self._found(other, image))
+                for image in self.images[:_COMPARED]]
+
+    def _found(self, session: Session, image: Tensor) -> Boxes:
+        boxes, scores, labels = session.run(
+            dict(image=self._made_to_fit(image)))
+        return boxes[0], scores[0], labels[0]
 
 
 def _gain(sessions: Sequence[Session], image: Dict[str, Tensor]) -> str:

@@ -9,7 +9,8 @@ from ..convert import freeze, ternary_layers
 from ..files.container import check_target, write_atomically
 from .eight_bits import eight_bits, kept_layers
 from .graphs import DIVISOR, DetectorGraphs
-from .metadata import class_names, describe, description_of, input_rules
+from .metadata import (check_input_size, class_names, describe, description_of,
+                       input_rules)
 from .networks import check_supported
 from .size_table import GraphSize, OnnxSizeTable
 from .trace import Session
@@ -60,8 +61,8 @@ def save_onnx(model: nn.Module,
         images (Iterable[Tensor]): To measure 8-bit activations with; bytes
             (C, H, W) in mmdet's order, see :func:`calibration_images`.
         input_size (Sequence[int], optional): Height and width in pixels,
-            multiples of 32, of the only images to take. Defaults to None: any
-            size.
+            multiples of 32, of the only images to take; the pipeline's must
+            fit. Defaults to None: any size.
         pixels (str): Type of ``image`` unless ``raw``: 'uint8' or 'float32'.
         keep (Sequence[str]): Regular expressions of names of layers that
             compute in float beside 8-bit activations. The layer that puts
@@ -106,13 +107,15 @@ def save_onnx(model: nn.Module,
     head: Any = getattr(detector, 'roi_head', detector)
     classes = class_names(dataset_meta,
                           getattr(head.bbox_head, 'num_classes', None))
-    rules = None if raw else input_rules(cfg)
     kept = kept_layers(detector, keep)
     images = list(images) if activations == 'int8' else []
     if activations == 'int8' and not images:
         raise ValueError('8-bit activations are measured on images, but there '
                          'are none')
     whole = DetectorGraphs(detector, weights, raw, pixels)
+    rules = None if raw else input_rules(cfg, whole.channels)
+    if rules is not None and input_size is not None:
+        check_input_size(rules, input_size)
     notes = whole.find_form(input_size, cfg)
     form = whole.form
     facts: Dict[str, Any] = dict(

@@ -1,12 +1,14 @@
 """Images that activations are measured with."""
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmtern.deploy import calibration_images
-from .test_export import PIPELINE
+from mmtern.deploy import calibration_images, save_onnx
+from .test_boxes import images
+from .test_export import META, PIPELINE, build
 
 
 def images_of(folder):
@@ -30,3 +32,24 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, data):
     (tmp_path / 'a.jpg').write_bytes(data)
     with pytest.raises(ValueError, match="a.jpg' cannot be read"):
         images_of(tmp_path)
+
+
+def test_turned_images_are_made_smaller(tmp_path):
+    """Where a file takes one size only, which is that of others."""
+    model, cfg = build('retinanet')
+    turned = images(1)[0].repeat(1, 4, 3)[:, :320, :256]
+    smaller = torch.nn.functional.interpolate(
+        turned[None].float(), (256, 204), mode='bilinear')[0].byte()
+    files = []
+    for name, image in (('a', turned), ('b', smaller)):
+        path = tmp_path / f'{name}.onnx'
+        save_onnx(
+            model,
+            cfg,
+            str(path),
+            META,
+            activations='int8',
+            images=[image],
+            input_size=(256, 320))
+        files.append(path.read_bytes())
+    assert files[0] == files[1]

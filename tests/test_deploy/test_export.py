@@ -169,6 +169,27 @@ def test_one_size_only(tmp_path):
         runner.test_step(batch((128, 128)))
 
 
+def test_boxes_end_where_the_image_does(tmp_path):
+    """Whatever is filled up behind it."""
+    model, cfg = build('retinanet')
+    with torch.no_grad():
+        model.bbox_head.retina_reg.bias.fill_(2)  # large boxes
+    path = str(tmp_path / 'a.onnx')
+    save_onnx(model, cfg, path, META, input_size=(256, 320))
+    (found, ) = OnnxDetector(path, cfg.model).test_step(batch((100, 150)))
+    boxes = found.pred_instances.bboxes
+    assert boxes.amin() >= 0
+    assert boxes[:, 2:].amax(0).tolist() == [150, 100]
+
+
+def test_a_size_that_the_pipelines_images_do_not_fit_in(tmp_path):
+    model, cfg = build('retinanet')
+    path = tmp_path / 'a.onnx'
+    with pytest.raises(ValueError, match='up to 240 x 320 pixels'):
+        save_onnx(model, cfg, str(path), META, input_size=(160, 160))
+    assert not path.exists()
+
+
 @pytest.mark.parametrize('size', [(100, 128), (0, 32), (32, ), (-32, 32)])
 def test_bad_sizes(tmp_path, size):
     model, cfg = build('retinanet')
