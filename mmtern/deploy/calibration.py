@@ -1,6 +1,7 @@
 """Images to measure activations with."""
 import os
 import os.path as osp
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, Dict, Iterator, Optional
 
@@ -41,7 +42,9 @@ def calibration_images(cfg: Config,
     if folder is None:
         dataset = _training_data(cfg, pipeline)
         for index in _spread(len(dataset), count):
-            yield dataset[index]['inputs']
+            with _named(dataset.get_data_info(index)['img_path']):
+                image = dataset[index]
+            yield image['inputs']
         return
     if not osp.isdir(folder):
         raise ValueError(f'folder {folder!r} of calibration images does not '
@@ -54,14 +57,21 @@ def calibration_images(cfg: Config,
     compose = Compose([TRANSFORMS.build(x) for x in pipeline])
     for index in _spread(len(names), count):
         path = osp.join(folder, names[index])
-        try:
-            data = compose(dict(img_path=path, img_id=index, instances=[]))
-        # The second where OpenCV decodes nothing.
-        except (cv2.error, AssertionError) as error:
-            reason = ' '.join(str(error).split())[:200]
-            raise ValueError(f'calibration image {path!r} cannot be read: '
-                             f'{reason}') from error
-        yield data['inputs']
+        with _named(path):
+            image = compose(dict(img_path=path, img_id=index, instances=[]))
+        yield image['inputs']
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Name the image that OpenCV fails on."""
+    try:
+        yield
+    # The second where it decodes nothing.
+    except (cv2.error, AssertionError) as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise ValueError(f'calibration image {path!r} cannot be read: '
+                         f'{reason}') from error
 
 
 def _spread(length: int, count: int) -> Iterator[int]:

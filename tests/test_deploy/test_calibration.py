@@ -1,4 +1,6 @@
 """Images that activations are measured with."""
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,11 @@ from .test_boxes import images
 from .test_export import META, PIPELINE, build
 
 
-def images_of(folder):
+def images_of(folder, **data):
     init_default_scope('mmdet')
-    cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=PIPELINE))))
-    return list(calibration_images(cfg, folder=str(folder)))
+    cfg = Config(
+        dict(test_dataloader=dict(dataset=dict(pipeline=PIPELINE)), **data))
+    return list(calibration_images(cfg, folder=folder))
 
 
 def test_a_folder_of_images(tmp_path):
@@ -22,7 +25,7 @@ def test_a_folder_of_images(tmp_path):
         Image.fromarray(np.full((24, 32, 3), 7,
                                 np.uint8)).save(tmp_path / f'{name}.png')
     (tmp_path / 'notes.txt').write_text('no image')
-    found = images_of(tmp_path)
+    found = images_of(str(tmp_path))
     assert [tuple(x.shape) for x in found] == [(3, 240, 320)] * 2
     assert all((x == 7).all() for x in found)
 
@@ -30,8 +33,26 @@ def test_a_folder_of_images(tmp_path):
 @pytest.mark.parametrize('data', [b'', b'no image'])
 def test_an_image_that_cannot_be_read_is_named(tmp_path, data):
     (tmp_path / 'a.jpg').write_bytes(data)
-    with pytest.raises(ValueError, match="a.jpg' cannot be read"):
-        images_of(tmp_path)
+    message = "calibration image '.*a.jpg' cannot be read"
+    with pytest.raises(ValueError, match=message):
+        images_of(str(tmp_path))
+    # And in the training data.
+    image = dict(id=1, file_name='a.jpg', width=32, height=24)
+    box = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 9, 9], area=81)
+    (tmp_path / 'all.json').write_text(
+        json.dumps(
+            dict(
+                images=[image],
+                annotations=[dict(box, iscrowd=0)],
+                categories=[dict(id=1, name='a')])))
+    dataset = dict(
+        type='CocoDataset',
+        data_root=str(tmp_path),
+        ann_file='all.json',
+        data_prefix=dict(img=''),
+        metainfo=dict(classes=('a', )))
+    with pytest.raises(ValueError, match=message):
+        images_of(None, train_dataloader=dict(dataset=dataset))
 
 
 def test_turned_images_are_made_smaller(tmp_path):
