@@ -127,6 +127,9 @@ def test_ema_hook_validates_the_average(tmp_path, hook):
     file = torch.load(tmp_path / 'epoch_3.pth', weights_only=True)
     for name, layer in ternary_layers(model).items():
         assert not torch.equal(seen[name], layer.weight)
+        # The trained weights are back, and nothing of the average is left.
+        twin = copy.deepcopy(layer)
+        assert torch.equal(twin.ternary_weight, layer.ternary_weight)
         # The checkpoint's state_dict is the average that was validated.
         assert torch.equal(file['state_dict'][f'{name}.weight'], seen[name])
 

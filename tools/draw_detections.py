@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from mmtern.engine.cli import (Parser, fail, import_quietly, mistakes_told,
                                only_warnings_logged, require_data,
-                               require_file)
+                               require_file, warn)
 
 # Okabe and Ito's, told apart with any colour vision.
 COLORS = ('#e69f00', '#56b4e9', '#cc79a7', '#f0e442', '#009e73', '#d55e00')
@@ -171,8 +171,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         import_quietly('mmdet.datasets', 'mmdet.evaluation')
         from mmtern.analysis.evaluation import read_ground_truth, run_detector
         from mmtern.analysis.shipped_size import shipped_size
+        from mmtern.engine.checkpoints import read_checkpoint
+        from mmtern.files import provenance
+        from mmtern.files.address import local_copy, names_packed
+        from mmtern.files.container import check_target
         from mmtern.files.load import build_trained
         from mmtern.files.sizes import megabytes
+        check_target(args.out, force=True)
         configs = []
         for _, config, checkpoint in args.model:
             require_file(config, 'config')
@@ -183,19 +188,22 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         with redirect_stdout(io.StringIO()):
             tests = read_ground_truth(configs[0], args.test_images)
         rows = [Row('ground truth', tests.truth, True)]
-        for cfg, (title, _, checkpoint) in zip(configs, args.model):
+        for cfg, (title, config, checkpoint) in zip(configs, args.model):
             with only_warnings_logged(), redirect_stdout(io.StringIO()):
                 found = run_detector(title, cfg, checkpoint, tests)
                 model, _ = build_trained(cfg, checkpoint)
-            packed = checkpoint.endswith('.safetensors')
             size = (
-                osp.getsize(checkpoint) if packed else shipped_size(
-                    model, cfg))
+                osp.getsize(local_copy(checkpoint))
+                if names_packed(checkpoint) else shipped_size(model, cfg))
             told = f', {megabytes(size)}' if size else ''
             rows.append(
                 Row(f'{title}: AP {found.accuracy.ap:.1f}{told}', found.found,
                     False))
             print(rows[-1].title, flush=True)
+            caution = provenance.warning(cfg, read_checkpoint(checkpoint),
+                                         checkpoint, config)
+            if caution:
+                warn(caution)
         draw(rows, tests, telling(tests.truth, args.images), args.crop,
              args.out)
         print(f'wrote {args.out}')

@@ -144,6 +144,10 @@ def export(args: argparse.Namespace) -> None:
         save = save_onnx
     import_quietly('mmdet.datasets', 'mmdet.evaluation')
     checkpoint = read_checkpoint(args.checkpoint)
+    other = provenance.other_settings(cfg, checkpoint, args.checkpoint,
+                                      args.config)
+    if other:
+        fail(other)
     caution = provenance.warning(cfg, checkpoint, args.checkpoint, args.config)
     if caution:
         # The file itself says so where it is used.
@@ -166,9 +170,10 @@ def export(args: argparse.Namespace) -> None:
     exact = '' if to_onnx or sizes.notes else ', equal bit by bit'
     tester = 'test_onnx.py' if to_onnx else 'test.py'
     test = shlex.join(['python', f'tools/{tester}', args.config, args.out])
+    settings = provenance.as_options(args.cfg_options or {})
     console.print(
         f'wrote {", ".join(paths)}: {megabytes(size)}, {before / size:.1f}x '
-        f'smaller{exact}; test it: {test}',
+        f'smaller{exact}; test it: {test}{settings and " " + settings}',
         soft_wrap=True)
     if caution:
         warn(caution)

@@ -19,6 +19,7 @@ from mmtern.engine.cli import (Parser, add_common_arguments, fail,
                                require_keys, warn)
 from mmtern.engine.distributed import leave_process_group
 from mmtern.files import provenance, refuse_other_files
+from mmtern.files.address import local_copy, names_packed
 from mmtern.files.sizes import megabytes
 
 
@@ -108,14 +109,18 @@ def test(args: argparse.Namespace) -> None:
             DumpDetResults(out_file_path=args.out))
     metrics = runner.test()
     if runner.rank == 0:
-        packed = args.checkpoint.endswith('.safetensors')
-        size = osp.getsize(args.checkpoint) if packed else shipped_size(
-            model.cpu(), plain)
+        packed = names_packed(args.checkpoint)
+        size = osp.getsize(local_copy(
+            args.checkpoint)) if packed else shipped_size(model.cpu(), plain)
         print(summary(metrics, model, size), flush=True)
         sentence = provenance.warning(plain, checkpoint, args.checkpoint,
                                       args.config)
-        if sentence:
-            warn(sentence)
+        other = provenance.other_classes(
+            checkpoint['meta'].get('dataset_meta') or {},
+            getattr(runner.test_dataloader.dataset, 'metainfo', {}),
+            args.checkpoint)
+        for told in filter(None, (sentence, other)):
+            warn(told)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:

@@ -9,10 +9,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from rich.progress import track
 
-from mmtern.engine.cli import (Parser, add_common_arguments, import_quietly,
-                               in_short, load_config, mistakes_told,
-                               only_warnings_logged, require_data,
-                               require_file, require_keys)
+from mmtern.engine.checkpoints import read_checkpoint
+from mmtern.engine.cli import (Parser, add_common_arguments, fail,
+                               import_quietly, in_short, load_config,
+                               mistakes_told, only_warnings_logged,
+                               require_data, require_file, require_keys, warn)
+from mmtern.files import provenance
 from mmtern.files.load import build_trained
 from mmtern.files.sizes import megabytes
 
@@ -74,9 +76,18 @@ def test(args: argparse.Namespace) -> None:
         logger.setLevel(level)
     if args.against:
         print(against(args, plain, runner), flush=True)
+        sentence = provenance.warning(plain, read_checkpoint(args.against),
+                                      args.against, args.config)
+        if sentence:
+            warn(sentence)
         return
-    metrics = runner.test()
     facts = runner.model.description
+    dataset = runner.test_dataloader.dataset
+    other = provenance.other_classes(facts, getattr(dataset, 'metainfo', {}),
+                                     args.onnx)
+    if other:
+        fail(other)
+    metrics = runner.test()
     print(
         f'test {in_short(metrics)}; ONNX, {facts["weights"]} weights, '
         f'{facts["activations"]} activations, '

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any, Dict, Iterator, Optional, Set, Tuple
 
+from mmcv.cnn import ConvModule
 from torch import nn
 
 from ..layers import TWINS, TernarySettings, TernaryWeight
@@ -88,7 +89,7 @@ def convert(module: nn.Module,
             replace(settings, min_sparsity=record.min_sparsity),
             quantizers.get(key))
         quantizers[key] = layer.quantizer
-    _leave_fused_encoders(module)
+    _leave_fused_forwards(module)
     return report
 
 
@@ -190,12 +191,17 @@ def _reason_to_leave(name: str, layers: Dict[str, nn.Module], scope: Scope,
     return scope.reason_to_leave(name, layer, name in readers)
 
 
-def _leave_fused_encoders(module: nn.Module) -> None:
-    """Make PyTorch's encoder layers call their parts in inference, too,
-    instead of a kernel that reads the latent weights."""
+def _leave_fused_forwards(module: nn.Module) -> None:
+    """Make modules call their parts in inference, too, instead of what reads
+    the latent weights: a kernel of PyTorch's encoder layers, and a convolution
+    into which mmcv's ConvModule folds its norm."""
     for part in module.modules():
-        if isinstance(part, nn.TransformerEncoderLayer) and any(
-                isinstance(x, TernaryWeight) for x in part.modules()):
+        if not (isinstance(part, (nn.TransformerEncoderLayer, ConvModule))
+                and any(isinstance(x, TernaryWeight) for x in part.modules())):
+            continue
+        if isinstance(part, ConvModule):
+            part.turn_on_efficient_conv_bn_eval(False)
+        else:
             # Their name for an activation that the kernel does not know.
             part.activation_relu_or_gelu = 0
 

@@ -217,9 +217,20 @@ def read_config(name: str, options: Optional[dict]) -> Config:
     return cfg
 
 
+# Keys of configs/_base_/ternary*.py, and where configs put their values.
+RECIPE = dict(
+    ternary_hooks='default_hooks',
+    ternary_optim_wrapper='optim_wrapper',
+    ternary_backbone='model.backbone')
+
+
 def _merge_options(cfg: Config, options: dict) -> None:
     for key in options:
-        first = key.split('.')[0]
+        first, *rest = key.split('.')
+        if first in RECIPE:
+            fail(f'--cfg-options sets {key!r}, which a config only takes its '
+                 'values from while it is read: write '
+                 f'{".".join([RECIPE[first], *rest])}=...')
         hint = did_you_mean(first, list(cfg))
         if first not in cfg and first not in RUNNER_KEYS and hint:
             # Not any unknown key: a config may read names of its own.

@@ -46,6 +46,11 @@ _BUILT: Dict[str, FrozenSet[str]] = dict(
     test_dataloader=_DATA,
     test_pipeline=_DATA,
     tta_pipeline=_DATA)
+# Set in a config that is packed with weights that never were trained ternary.
+UNTRAINED = 'packed_untrained'
+# All of a config that a packed file holds: how a detector was trained, on
+# which data, and where it was logged stays with its owner.
+_KEPT = (*_BUILT, 'default_scope', 'custom_imports', UNTRAINED)
 # The runner builds what these end in, and the rest of its arguments. All
 # other names of a config are variables that the config itself has used.
 _RUN = re.compile(r'.*(_dataloader|_evaluator|_cfg|_hooks)|optim_wrapper|'
@@ -71,21 +76,30 @@ _LAZY_DATASETS = frozenset(
      'WIDERFaceDataset', 'XMLDataset', 'iSAIDDataset'))
 
 
-def config_to_text(cfg: Config) -> str:
-    """Return a config with its bases merged, as Python assignments.
+def config_to_text(cfg: Config, classes: Sequence[str] = ()) -> str:
+    """Return what detecting needs of a config, with its bases merged, as
+    Python assignments.
 
-    What ties it to a run is left out: where it was trained and what it
-    started from.
+    What tells of its owner is left out: the training, data sets, file
+    backends and backends of the visualizer, with their paths and passwords.
+
+    Args:
+        cfg (Config): Of a detector; it stays as it is.
+        classes (Sequence[str]): Names for the empty data set that holds the
+            test pipeline.
 
     Raises:
-        TernaryFileError: If the config holds more than literals, or no model.
+        TernaryFileError: If what is needed is more than literals, or there is
+            no model.
     """
-    values = cfg.to_dict()
-    values.pop('work_dir', None)
-    values.update(load_from=None, resume=False)
-    text = render_config(values)
-    parse_config(text)
-    return text
+    kept = {k: v for k, v in cfg.to_dict().items() if k in _KEPT}
+    values = parse_config(render_config(kept))
+    _forget_pretrained(values)
+    loader = values.get('test_dataloader')
+    if isinstance(loader, dict) and 'dataset' in loader:
+        loader['dataset'] = _empty_dataset(loader['dataset'], classes)
+    _detach(values, classes)
+    return render_config(values)
 
 
 def safe_config(text: str, classes: Tuple[str, ...],
@@ -144,6 +158,11 @@ def _render(value: Any, where: str) -> str:
         return '{' + ', '.join(sorted(_render(v, where) for v in value)) + '}'
     if isinstance(value, float) and not math.isfinite(value):
         return f'float({str(value)!r})'
+    if type(value) is int and value.bit_length() > 64:
+        # Python itself writes none of more than 4300 digits.
+        raise TernaryFileError(
+            'its config is not made of plain literals: '
+            f'{where} holds a number of {value.bit_length()} bits')
     if type(value) not in _PLAIN:
         raise TernaryFileError(
             'its config is not made of plain literals: '
@@ -395,7 +414,7 @@ def _imported(name: str) -> Any:
         sys.modules[module]).get(attribute) if module in sys.modules else None
 
 
-def _detach(config: Dict[str, Any], classes: Tuple[str, ...]) -> None:
+def _detach(config: Dict[str, Any], classes: Sequence[str]) -> None:
     """Take out of a config, in place, what reads and writes and is not needed
     to detect.
 
@@ -415,16 +434,20 @@ def _detach(config: Dict[str, Any], classes: Tuple[str, ...]) -> None:
     loader = config.get('test_dataloader')
     if isinstance(loader, dict) and 'dataset' in loader:
         if not _reads_nothing(loader['dataset']):
-            loader['dataset'] = dict(
-                type='mmdet.BaseDetDataset',
-                metainfo=dict(classes=tuple(classes)),
-                pipeline=_pipeline(loader['dataset']),
-                test_mode=True,
-                lazy_init=True)
+            loader['dataset'] = _empty_dataset(loader['dataset'], classes)
     visualizer = config.get('visualizer')
     if isinstance(visualizer, dict):
         visualizer.pop('save_dir', None)
         visualizer['vis_backends'] = [dict(type='mmengine.LocalVisBackend')]
+
+
+def _empty_dataset(dataset: Any, classes: Sequence[str]) -> Dict[str, Any]:
+    return dict(
+        type='mmdet.BaseDetDataset',
+        metainfo=dict(classes=tuple(classes)),
+        pipeline=_pipeline(dataset),
+        test_mode=True,
+        lazy_init=True)
 
 
 def dicts_in(node: Any) -> Iterator[Any]:
@@ -435,6 +458,14 @@ def dicts_in(node: Any) -> Iterator[Any]:
     if isinstance(node, (list, tuple)):
         for child in node:
             yield from dicts_in(child)
+
+
+def type_name(kind: Any) -> str:
+    """Return the bare name of a config's ``type``: a string, with or without a
+    scope or module before it, or the class or function itself."""
+    if not isinstance(kind, str):
+        kind = getattr(kind, '__name__', '')
+    return kind.rpartition('.')[2]
 
 
 def _forget_pretrained(config: Dict[str, Any]) -> None:

@@ -125,14 +125,13 @@ def check_target(path: str, force: bool) -> None:
     Raises:
         FileExistsError: If ``path`` exists and ``force`` is not set.
         FileNotFoundError: If its directory does not exist.
-        IsADirectoryError: If ``path`` is a folder.
+        IsADirectoryError: If ``path`` is a directory.
     """
     folder = osp.dirname(osp.abspath(path))
     if not osp.isdir(folder):
         raise FileNotFoundError(f'folder {folder!r} does not exist')
     if osp.isdir(path):
-        raise IsADirectoryError(f'{path!r} is a folder, where a file is to '
-                                'be written')
+        raise IsADirectoryError(f'{path!r} is a folder')
     if osp.exists(path) and not force:
         raise FileExistsError(f'{path!r} exists and is left as it is')
 

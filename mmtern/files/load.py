@@ -2,18 +2,13 @@
 checkpoint that must fit it, and packed files wherever mmengine reads a
 checkpoint."""
 import copy
-import hashlib
 import os
-import os.path as osp
 import pickle
-import re
 import zipfile
 from collections import OrderedDict
-from http.client import HTTPException
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
-from urllib.parse import urlsplit
+from contextlib import nullcontext
+from typing import Any, Dict, List, NoReturn, Optional, Tuple, Union
 
-import torch
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
@@ -21,20 +16,18 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
+from .address import URL, local_copy
+from .bounds import bounded_by
 from .config import parse_config
-from .container import from_bytes, read_whole
 from .errors import TernaryFileError
 from .packed import check_dataset_meta, read_packed
 from .provenance import warn_if_untrained
 
-# Addresses of packed files, with or without a query, as storage services sign
-# their links.
-URL = r'https?://[^?#]*\.safetensors([?#].*)?$'
 # Rides on the state dict's ``_metadata``, as torch's module versions do.
 _ORIGIN = 'packed_file'
 
 
-def load_detector(path: str,
+def load_detector(path: Union[str, os.PathLike],
                   device: str = 'cpu',
                   trust_config: bool = False) -> nn.Module:
     """Build the detector that a packed file holds, ready for
@@ -43,11 +36,13 @@ def load_detector(path: str,
     No other file is needed. The config in the file builds registered parts
     only: those of mmengine, mmcv, mmdet and mmtern, and of packages of yours
     that you have imported before. It can neither run a command nor open a
-    file or an address; see :func:`mmtern.files.read_packed`.
+    file or an address, nor build far more than the file's tensors fill; see
+    :func:`mmtern.files.read_packed`.
 
     Args:
-        path (str): Packed file, or its ``https`` address; what is fetched is
-            kept in torch's hub folder and not fetched again.
+        path (str or os.PathLike): Packed file, or its ``https`` address;
+            what is fetched is kept in torch's hub folder and not fetched
+            again.
         device (str): Where the model goes.
         trust_config (bool): Import and build whatever the config names, as
             mmengine does with any config. It may run any command: set it for
@@ -57,13 +52,14 @@ def load_detector(path: str,
         FileNotFoundError: If there is no such file.
         TernaryFileError: If it is bad in any way.
     """
+    path = os.fspath(path)
     if path.endswith(('.pth', '.onnx')):
         raise TernaryFileError(
             f'load_detector takes a packed .safetensors file, but got {path!r}'
             ': tools/export.py writes one from a checkpoint, '
             'mmdet.apis.init_detector loads a checkpoint with its config, and '
             'tools/detect.py runs an .onnx file')
-    packed = read_packed(_local_copy(path), trust_config)
+    packed = read_packed(local_copy(path), trust_config)
     warn_if_untrained(packed.config, path)
     try:
         if trust_config:
@@ -71,7 +67,8 @@ def load_detector(path: str,
         else:
             cfg = Config(parse_config(packed.config))
         init_default_scope(cfg.get('default_scope') or 'mmdet')
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        with nullcontext() if trust_config else bounded_by(packed.state_dict):
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
         # The strict check names every entry; the first ones tell enough.
         model.load_state_dict(packed.state_dict)
     except Exception as error:  # whatever a constructor raises
@@ -146,7 +143,7 @@ def load_from_packed(filename: str,
         FileNotFoundError: If there is no such file.
         TernaryFileError: If it is bad in any way.
     """
-    packed = read_packed(_local_copy(filename))
+    packed = read_packed(local_copy(filename))
     state_dict = OrderedDict(packed.state_dict)
     if isinstance(map_location, str) and map_location != 'cpu':
         for name, tensor in state_dict.items():
@@ -205,39 +202,3 @@ def _check_fit(module: nn.Module, state_dict: Dict[str, Any], prefix: str,
         raise TernaryFileError(
             f'{origin!r} is the packed file of another model: {len(wrong)} of '
             f'{len(own)} entries differ, like {wrong[0]}')
-
-
-def _local_copy(path: str) -> str:
-    """Return the name of a file on disk: ``path`` itself, or a copy of the
-    file at this address.
-
-    The copy stays in torch's hub folder, where mmengine keeps checkpoints,
-    and is used the next time; delete it where the address holds a new file.
-    Its name has a hash of the address, for addresses often end alike. What
-    arrives incomplete or is no packed file is not kept.
-
-    Raises:
-        TernaryFileError: If a packed file cannot be fetched from there.
-    """
-    if not re.match(URL, path):
-        return path
-    name = osp.splitext(osp.basename(urlsplit(path).path))[0]
-    digest = hashlib.sha256(path.encode()).hexdigest()[:12]
-    folder = osp.join(torch.hub.get_dir(), 'checkpoints')
-    copy = osp.join(folder, f'{name}-{digest}.safetensors')
-    if osp.isfile(copy):
-        return copy
-    os.makedirs(folder, exist_ok=True)
-    # Several processes may fetch at a time.
-    part = f'{copy}.{os.getpid()}.part'
-    try:
-        torch.hub.download_url_to_file(path, part)
-        with open(part, 'rb') as file:
-            from_bytes(read_whole(file))
-        os.replace(part, copy)
-    except (OSError, HTTPException, TernaryFileError) as error:
-        raise TernaryFileError(f'cannot fetch {path!r}: {error}') from None
-    finally:
-        if osp.exists(part):
-            os.remove(part)
-    return copy

@@ -1,7 +1,8 @@
 """A packed file: a detector's state dict, config and class names, written and
 read."""
+import os
 from numbers import Real
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple, Union
 
 import mmcv
 import mmdet
@@ -28,7 +29,7 @@ PREDICTION_FORMATS = ('float', 'int8')
 
 def save_packed(model: nn.Module,
                 cfg: Config,
-                path: str,
+                path: Union[str, os.PathLike],
                 dataset_meta: Dict[str, Any],
                 encoding: str = 'zstd',
                 dtype: str = 'float32',
@@ -42,8 +43,9 @@ def save_packed(model: nn.Module,
 
     Args:
         model (nn.Module): With ternary layers.
-        cfg (Config): The whole config, which rebuilds the model.
-        path (str): Target, ending in ``.safetensors``.
+        cfg (Config): The whole config, which rebuilds the model; the file
+            holds what detecting needs of it.
+        path (str or os.PathLike): Target, ending in ``.safetensors``.
         dataset_meta (dict): ``classes``, and ``palette`` where there is one.
         encoding (str): 'zstd' compresses all weights; '2bit' stores four
             ternary weights a byte and the rest as any safetensors file.
@@ -66,14 +68,16 @@ def save_packed(model: nn.Module,
     check_choice('encoding', encoding, ENCODINGS)
     check_choice('dtype', dtype, DTYPES)
     check_choice('predictions', predictions, PREDICTION_FORMATS)
+    path = os.fspath(path)
     if not path.endswith('.safetensors'):
         raise ValueError(f'a packed file is read by its ending .safetensors, '
                          f'but the target is {path!r}')
     check_target(path, force)
     exact = dtype == 'float32' and predictions == 'float'
+    meta = check_dataset_meta(dataset_meta)
     metadata = dict(
-        config=config_to_text(cfg),
-        dataset_meta=check_dataset_meta(dataset_meta),
+        config=config_to_text(cfg, meta.get('classes', ())),
+        dataset_meta=meta,
         exact=exact,
         encoding=encoding,
         written_by=dict(
@@ -202,7 +206,8 @@ class PackedFile(NamedTuple):
     written_by: Dict[str, str]
 
 
-def read_packed(path: str, trust_config: bool = False) -> PackedFile:
+def read_packed(path: Union[str, os.PathLike],
+                trust_config: bool = False) -> PackedFile:
     """Read and check a packed file; nothing in it is run.
 
     The config is searched for whatever could run a command or touch a file or
@@ -217,14 +222,16 @@ def read_packed(path: str, trust_config: bool = False) -> PackedFile:
     file says: a byte may hold 256 weights that are nearly all zero.
 
     Args:
-        path (str): Written by :func:`mmtern.files.save_packed`.
+        path (str or os.PathLike): Written by
+            :func:`mmtern.files.save_packed`.
         trust_config (bool): Take the config as it is, plain literals that may
             name anything.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        TernaryFileError: If it is bad in any way.
+        TernaryFileError: If it is bad in any way, or cannot be read.
     """
+    path = os.fspath(path)
     try:
         with open(path, 'rb') as file:
             data = read_whole(file)
@@ -234,6 +241,11 @@ def read_packed(path: str, trust_config: bool = False) -> PackedFile:
         config = safe_config(metadata['config'],
                              dataset_meta.get('classes', ()), trust_config)
         state_dict = _decode_state(metadata, tensors)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise TernaryFileError(
+            f'cannot read {path!r}: {error.strerror}') from None
     except TernaryFileError as error:
         # Names and versions come from the file, at any length.
         reason = ' '.join(str(error).split())[:300]

@@ -1,19 +1,26 @@
 """What a checkpoint was trained as, and whether it belongs to a config."""
+import shlex
 import warnings
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from torch import nn
 
-from ..convert import ternary_layers
-from .config import dicts_in, parse_config
+from ..convert import ternary_from_config, ternary_layers
+from .address import names_packed
+from .config import UNTRAINED, dicts_in, parse_config, type_name
 from .errors import TernaryFileError
 
-# Types in a model config that make a part of it ternary.
-TERNARY_TYPES = ('TernDetector', 'TernBackbone', 'TernNeck', 'TernConv2d',
-                 'TernLinear')
-# Set in a config that is packed with weights that never were trained ternary.
-UNTRAINED = 'packed_untrained'
+# Types in a model config that make a part of it ternary: wrappers, and layers
+# with the types of their float twins.
+WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
+LAYERS = dict(
+    TernConv2d='Conv2d', TernConvTranspose2d='deconv', TernLinear='Linear')
+# Settings that decide which layers are ternary, and those that decide what
+# becomes of a latent weight in eval; all others are about gradients. Values
+# that are ternary already stay as they are, but for a trained scale.
+SELECTION = ('include', 'exclude', 'stem', 'predictions', 'depthwise')
+QUANTIZER = ('model_sparsity', 'threshold', 'scale', 'min_sparsity')
 # Entries that a checkpoint may lack: old ones do, float ones do.
 OPTIONAL = ('num_batches_tracked', 'weight_scale')
 
@@ -38,17 +45,25 @@ class Provenance:
 
 def of_config(cfg: Mapping[str, Any]) -> Optional[Provenance]:
     """Return what a config builds, or None where it has no model."""
+    model = _model_of(cfg)
+    if model is None:
+        return None
+    types = [type_name(node.get('type')) for node in dicts_in(model)]
+    own = type_name(model.get('type'))
+    return Provenance(
+        ternary=any(x in WRAPPERS or x in LAYERS for x in types),
+        detector=type_name(model.get('wrapped')) or own,
+        untrained=bool(cfg.get(UNTRAINED)))
+
+
+def _model_of(cfg: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
+    """Return a config's model, without a wrapper for a test."""
     model = cfg.get('model')
     if not isinstance(model, Mapping):
         return None
     if 'type' not in model or model['type'] in ('DetTTAModel', ):
         model = model.get('module', model)
-    types = [_name(node.get('type')) for node in dicts_in(model)]
-    own = _name(model.get('type'))
-    return Provenance(
-        ternary=any(kind in TERNARY_TYPES for kind in types),
-        detector=_name(model.get('wrapped')) or own,
-        untrained=bool(cfg.get(UNTRAINED)))
+    return model
 
 
 def of_checkpoint(meta: Mapping[str, Any]) -> Optional[Provenance]:
@@ -61,13 +76,111 @@ def of_checkpoint(meta: Mapping[str, Any]) -> Optional[Provenance]:
     Returns:
         Provenance or None: None where the checkpoint does not tell.
     """
+    cfg = _config_of(meta)
+    return None if cfg is None else of_config(cfg)
+
+
+def _config_of(meta: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
     cfg = meta.get('cfg')
     if isinstance(cfg, str):
         try:
             cfg = parse_config(cfg)
         except TernaryFileError:
             return None
-    return of_config(cfg) if isinstance(cfg, Mapping) else None
+    return cfg if isinstance(cfg, Mapping) else None
+
+
+def other_settings(cfg: Mapping[str, Any],
+                   checkpoint: Mapping[str, Any],
+                   path: str,
+                   config: str = 'CONFIG') -> Optional[str]:
+    """Return a sentence where a ternary checkpoint was trained with other
+    ternary weights than a ternary config makes of it in eval, else None.
+
+    Args:
+        cfg (Mapping): The config in use.
+        checkpoint (Mapping): With ``meta``.
+        path (str): The checkpoint's path, to name it.
+        config (str): The config's path, to name it.
+    """
+    own = _settings_of(cfg)
+    trained = _settings_of(_config_of(checkpoint.get('meta') or {}) or {})
+    if not own or not trained:
+        return None
+    story = f'this checkpoint was trained with other ternary settings ({path})'
+    if own.keys() != trained.keys():
+        return (f'{story}: ternary were {", ".join(trained)}, but of {config} '
+                f'{", ".join(own)}; name the config that it was trained with')
+    packed = names_packed(path)
+    other = {
+        f'{place}.ternary.{key}': (value, own[place][key])
+        for place, settings in trained.items()
+        for key, value in settings.items()
+        if _changes(key, value, own[place][key], packed)
+    }
+    if not other:
+        return None
+    told = ', '.join(f'{key}={value!r}, and here it is {mine!r}'
+                     for key, (value, mine) in other.items())
+    options = as_options({key: value for key, (value, _) in other.items()})
+    return f'{story}: {told}; write {options} to use {config} with it'
+
+
+def _settings_of(cfg: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """Return the settings of all ternary parts of a config that decide its
+    result in eval, defaults filled in, by the part's place; none where they
+    cannot be understood."""
+    found = {}
+    for place, node in _parts(_model_of(cfg), 'model'):
+        kind = type_name(node.get('type'))
+        if kind in WRAPPERS or kind in LAYERS:
+            try:
+                scope, settings = ternary_from_config(node.get('ternary'))
+            except (ValueError, TypeError):
+                return {}
+            values = {**vars(scope), **vars(settings)}
+            found[place] = {key: values[key] for key in SELECTION + QUANTIZER}
+    return found
+
+
+def _parts(node: Any, place: str) -> Iterator[Tuple[str, Mapping[str, Any]]]:
+    children: Any = ()
+    if isinstance(node, Mapping):
+        yield place, node
+        children = node.items()
+    elif isinstance(node, (list, tuple)):
+        children = enumerate(node)
+    for key, child in children:
+        yield from _parts(child, f'{place}.{key}')
+
+
+def _changes(key: str, trained: Any, own: Any, packed: bool) -> bool:
+    """Return whether another value of a setting changes a result in eval."""
+    if isinstance(trained, (list, tuple)) and isinstance(own, (list, tuple)):
+        return list(trained) != list(own)
+    if packed and key in QUANTIZER:
+        return key == 'scale' and trained != own and 'ttq' in (trained, own)
+    return trained != own
+
+
+def as_options(settings: Mapping[str, Any]) -> str:
+    """Return settings as ``--cfg-options`` for a shell, or '' for none.
+
+    Args:
+        settings (Mapping): Dotted keys of a config, and their values.
+    """
+    words = [
+        shlex.quote(f'{key}={_as_option(value)}')
+        for key, value in settings.items()
+    ]
+    return ' '.join(['--cfg-options', *words]) if words else ''
+
+
+def _as_option(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        inner = ','.join(map(_as_option, value))
+        return f'[{inner}]' if isinstance(value, list) else f'({inner})'
+    return str(value)
 
 
 def warning(cfg: Mapping[str, Any],
@@ -95,12 +208,37 @@ def warning(cfg: Mapping[str, Any],
                 f'{config} with load_from={path} first')
     # A packed file holds ternary values, which a float model computes with
     # as they are.
-    if trained.ternary and not own.ternary and not path.endswith(
-            '.safetensors'):
+    if trained.ternary and not own.ternary and not names_packed(path):
         return (f'this checkpoint was trained ternary ({path}), but {config} '
                 'computes with its latent weights in float, which loses most '
                 'of its AP; use the ternary config')
-    return None
+    return other_settings(cfg, checkpoint, path, config)
+
+
+def other_classes(detector: Mapping[str, Any], dataset: Mapping[str, Any],
+                  path: str) -> Optional[str]:
+    """Return a sentence where a detector counts its classes in another way
+    than the data set that it is tested on, so that its AP means nothing; else
+    None.
+
+    Args:
+        detector (Mapping): Meta of the data set that it was trained on, keys
+            in any case.
+        dataset (Mapping): Meta of the data set of the test.
+        path (str): The detector's file, to name it.
+    """
+    own, tested = ({
+        str(key).lower(): value
+        for key, value in meta.items()
+    }.get('classes') or () for meta in (detector, dataset))
+    if not own or not tested or list(own) == list(tested):
+        return None
+    story = f'{path} was made for other classes than the test data set has'
+    if len(own) != len(tested):
+        return f'{story}: {len(own)}, not {len(tested)}'
+    index = [a == b for a, b in zip(own, tested)].index(False)
+    return (f'{story}: number {index} is {own[index]!r}, not '
+            f'{tested[index]!r}')
 
 
 def untrained_sentence(path: str) -> str:
@@ -192,9 +330,3 @@ def misfits(model: nn.Module, state: Mapping[str, Any]) -> Dict[str, str]:
             wrong[name] = (f'{tuple(given[name].shape)}, not '
                            f'{tuple(tensor.shape)}')
     return wrong
-
-
-def _name(kind: Any) -> str:
-    if not isinstance(kind, str):
-        kind = getattr(kind, '__name__', '')
-    return kind.rpartition('.')[2]

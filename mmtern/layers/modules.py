@@ -89,6 +89,8 @@ class TernaryWeight(_Mixin):
         quantizer (Quantizer): Of this weight; layers that hold the same
             parameter share it.
         weight_scale (nn.Parameter, optional): Trained scales, (2, C_out).
+        scale_is_loaded (bool): Whether a state dict brought the scales, or
+            the weight that they follow from.
     """
     latent_name = 'weight'
     plain_type: Optional[type] = None
@@ -97,6 +99,7 @@ class TernaryWeight(_Mixin):
     quantizer: Quantizer
     weight: Tensor
     weight_scale: Optional[nn.Parameter]
+    scale_is_loaded = False
     training: bool
 
     def __init__(self,
@@ -210,7 +213,8 @@ class TernaryWeight(_Mixin):
     def train(self, mode: bool = True):
         """Switch the mode; the weight is quantized anew."""
         # EMA and its like write through ``.data``, unseen by version
-        # counters, but only between a train and an eval.
+        # counters, next to such a switch (TernaryScheduleHook sees to what
+        # EMAHook writes after a validation).
         self.quantizer.drop_cache()
         return super().train(mode)
 
@@ -219,7 +223,10 @@ class TernaryWeight(_Mixin):
         super()._load_from_state_dict(state_dict, prefix, *args)
         missing_keys = args[2]
         key = f'{prefix}weight_scale'
-        if self.weight_scale is not None and key in missing_keys:
+        if self.weight_scale is None:
+            return
+        self.scale_is_loaded = True
+        if key in missing_keys:
             # A float checkpoint: nothing is missing, scales follow from it.
             missing_keys.remove(key)
             self.reset_weight_scale()

@@ -16,9 +16,8 @@ from torch import nn
 
 from ..convert import convert_from_config, ternary_from_config
 from ..files import refuse_other_files
-from ..files.config import dicts_in
-
-WRAPPERS = ('TernDetector', 'TernBackbone', 'TernNeck')
+from ..files.config import dicts_in, type_name
+from ..files.provenance import LAYERS, WRAPPERS
 
 
 def _build_ternary(wrapped: Union[str, type,
@@ -27,12 +26,12 @@ def _build_ternary(wrapped: Union[str, type,
     """Build ``cfg`` as ``wrapped``, make it ternary, and leave the report on
     it as ``conversion_report``, where :func:`mmtern.analysis.plan.plan_config`
     finds it."""
-    name = getattr(wrapped, '__name__', wrapped)
     if wrapped is None:
         raise ValueError('wrapped must name what to make ternary, the type of '
                          "the float config, e.g. wrapped='RetinaNet', but it "
                          'is not set')
-    if str(name).split('.')[-1] in WRAPPERS:
+    name = type_name(wrapped)
+    if name in WRAPPERS:
         raise ValueError('wrapped must be the type of a float model, but got '
                          f'{name!r}: this config is ternary already')
     # Before the module is built: a typo need not wait for it.
@@ -53,16 +52,20 @@ def _build_ternary(wrapped: Union[str, type,
 
 
 def float_config(model: Dict[str, Any]) -> Dict[str, Any]:
-    """Return a copy of a model's config without its ternary wrappers, at any
-    depth: the float twin's.
+    """Return a copy of a model's config without its ternary wrappers and
+    layers, at any depth: the float twin's.
 
     Args:
         model (dict): As in ``cfg.model``; it stays as it is.
     """
     twin = copy.deepcopy(model)
     for node in dicts_in(twin):
-        if str(node.get('type')).split('.')[-1] in WRAPPERS:
+        name = type_name(node.get('type'))
+        if name in WRAPPERS:
             node['type'] = node.pop('wrapped')
+            node.pop('ternary', None)
+        elif name in LAYERS:
+            node['type'] = LAYERS[name]
             node.pop('ternary', None)
     return twin
 

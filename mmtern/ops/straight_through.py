@@ -183,7 +183,7 @@ class _LearnedScale(torch.autograd.Function):
         # Codes are constants of the step, hence not saved for backward: see
         # _StraightThrough.
         ctx.codes, ctx.scales, ctx.shape = codes, scales.detach(), weight.shape
-        positive, negative = scales[0, :, None], scales[-1, :, None]
+        positive, negative = scales[0, :, None], scales[1, :, None]
         values = torch.where(codes > 0, positive, negative) * codes
         return values.view_as(weight)
 
@@ -192,12 +192,9 @@ class _LearnedScale(torch.autograd.Function):
         codes, scales = ctx.codes, ctx.scales
         grad = grad_output.flatten(1)
         towards = grad * codes
-        if len(scales) == 1:
-            grad_scales = towards.sum(1)[None]
-        else:
-            up = (towards * (codes > 0)).sum(1)
-            grad_scales = torch.stack([up, towards.sum(1) - up])
-        on_weight = torch.where(codes > 0, scales[0, :, None], scales[-1, :,
+        up = (towards * (codes > 0)).sum(1)
+        grad_scales = torch.stack([up, towards.sum(1) - up])
+        on_weight = torch.where(codes > 0, scales[0, :, None], scales[1, :,
                                                                       None])
         on_weight = torch.where(codes == 0, 1.0, on_weight)
         return (grad * on_weight).view(ctx.shape), grad_scales, None
@@ -215,8 +212,7 @@ def learned_scale(weight: Tensor, scales: Tensor, codes: Tensor) -> Tensor:
     Args:
         weight (Tensor): Latent weight, (C_out, C_in/groups, kH, kW) or
             (C_out, C_in).
-        scales (Tensor): Shape (2, C_out), or (1, C_out) for one scale on
-            both signs.
+        scales (Tensor): Shape (2, C_out).
         codes (Tensor): Values in {-1, 0, +1}, shape (C_out, d).
     """
     return _LearnedScale.apply(weight, scales, codes)

@@ -12,6 +12,7 @@ from .. import __version__
 from ..analysis.plan import plan_config
 from ..engine.checkpoints import read_checkpoint
 from ..files import provenance
+from ..files.container import check_target, write_atomically
 from ..files.sizes import megabytes
 from . import results
 from .phases import find_phases
@@ -44,8 +45,10 @@ def write_report(work_dir: str,
     Raises:
         ValueError: If a directory is none of a training, or of the other
             kind of training.
+        OSError: If ``out`` is a folder, or lies in none.
     """
     run = WorkDir(work_dir)
+    check_target(out, force=True)
     twin = WorkDir(float_dir) if float_dir else None
     _check_kind(run, twin)
     meta = {}
@@ -123,5 +126,4 @@ def _write(out: str, **content: Any) -> None:
         version=__version__,
         date=date.today().isoformat(),
         **content)
-    with open(out, 'w', encoding='utf-8') as file:
-        file.write(page)
+    write_atomically(out, page.encode(), force=True)

@@ -11,7 +11,7 @@ from ..analysis.plan import TernaryPlan
 from ..analysis.shipped_size import float_size, shipped_size
 from ..engine.checkpoints import read_checkpoint
 from ..engine.data import check_data
-from ..files import provenance
+from ..files import TernaryFileError, provenance, read_packed
 from ..files.sizes import megabytes
 from . import accuracy, curves
 from .detections import class_color, draw_pictures
@@ -203,8 +203,9 @@ def sizes_of(run: WorkDir, plan: TernaryPlan) -> List[Size]:
                      'equal bit by bit', True))
     for pattern in ('*.safetensors', '*.onnx'):
         sizes += [
-            Size(osp.basename(path), osp.getsize(path), 'on disk', True, True)
-            for path in run.glob(pattern)
+            Size(
+                osp.basename(path), osp.getsize(path), 'on disk',
+                _holds_ternary(path), True) for path in run.glob(pattern)
         ]
     if run.last_checkpoint:
         path = run.last_checkpoint
@@ -213,6 +214,30 @@ def sizes_of(run: WorkDir, plan: TernaryPlan) -> List[Size]:
                 osp.basename(path), osp.getsize(path),
                 'on disk, optimizer state and log included', False, True))
     return sizes
+
+
+def _holds_ternary(path: str) -> bool:
+    """Return whether a file is one of ours that holds ternary weights in few
+    bits; of an ONNX file only the package onnx can tell."""
+    if path.endswith('.safetensors'):
+        try:
+            read_packed(path, trust_config=True)
+        except TernaryFileError:
+            return False
+        return True
+    try:
+        import onnx
+        from google.protobuf import message  # type: ignore[import-untyped]
+
+        from ..deploy.metadata import description_of
+    except ImportError:
+        return False
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except message.DecodeError:
+        return False
+    facts = description_of({x.key: x.value for x in model.metadata_props})
+    return facts.get('weights', 'float') != 'float'
 
 
 def size_section(sizes: List[Size], tested: Tested) -> Section:

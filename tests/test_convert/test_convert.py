@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from mmcv.cnn import ConvModule
 from mmcv.ops import ModulatedDeformConv2dPack
 from torch import nn
 
@@ -219,3 +220,15 @@ def twice(model):
 def test_wrong_use_gets_a_sentence(act, message):
     with pytest.raises(ValueError, match=message):
         act(plain())
+
+
+def test_a_norm_is_not_folded_into_latent_weights():
+    """mmcv's ConvModule can fold it into the weight at each call in eval."""
+    block = ConvModule(
+        4, 8, 3, norm_cfg=dict(type='BN'), efficient_conv_bn_eval=True)
+    convert(block, reads_image=False)
+    block.eval()
+    x = torch.randn(2, 4, 6, 6)
+    expected = block.activate(
+        block.norm(torch.nn.functional.conv2d(x, block.conv.ternary_weight)))
+    torch.testing.assert_close(block(x), expected)

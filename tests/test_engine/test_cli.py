@@ -44,6 +44,10 @@ MISTAKES = {
     "--cfg-options takes key=value, but got 'model.backbone.depth'",
     'train tern.py --cfg-options modell.backbone.depth=18':
     "did you mean 'model'?",
+    f'train tern.py {SET} ternary_hooks.ternary.begin=0.3':
+    'write default_hooks.ternary.begin=...',
+    f'train tern.py {SET} ternary_backbone.frozen_stages=1':
+    'write model.backbone.frozen_stages=...',
     'train tern.py --cfg-options model.backbone.depth.x=1':
     'cannot be merged into the config',
     f'train tern.py {SET} model.wrapped=RetinaNett':

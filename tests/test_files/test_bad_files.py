@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from mmtern import TernarySettings, convert
-from mmtern.files import TernaryFileError, read_packed
+from mmtern.files import TernaryFileError, load_detector, read_packed
 from mmtern.files.container import from_bytes
 from tests.test_files.samples import rewrite, save_toy, taken_apart, toy_model
 
@@ -154,6 +154,12 @@ def test_a_missing_file(tmp_path):
         read_packed(str(tmp_path / 'none.safetensors'))
 
 
+def test_a_folder(tmp_path):
+    for read in (read_packed, load_detector):
+        with pytest.raises(TernaryFileError, match='[Dd]irectory'):
+            read(tmp_path)
+
+
 def _set(kind, name, value):
 
     def change(metadata, tensors):
@@ -281,7 +287,8 @@ def test_lies_with_a_valid_checksum(good, tmp_path, lie):
     'def f(): pass', 'a = [i for i in (1, )]', 'a = "{{ fileDirname }}"',
     'a.b = 1', 'a = 1\nexec("2")', 'a = lambda: 0', 'a = (', 'a = f"{b}"',
     'a = ' + '[' * 5000, '\0', 'a = dict(1)', 'a, b = 1, 2', 'dict = 5',
-    'a = {[]: 1}', 'a = -"b"', 'a = ' + '9' * 5000, 'a = "\udc80"'
+    'a = {[]: 1}', 'a = -"b"', 'a = ' + '9' * 5000, 'a = "\udc80"',
+    'model = {}\na = -0x' + '9' * 5000
 ])
 def test_config_text_with_anything_but_literals(good, tmp_path, text):
     path = rewrite(good, tmp_path / 'code.safetensors',

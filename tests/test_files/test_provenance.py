@@ -1,8 +1,10 @@
+import shlex
 import warnings
+from argparse import ArgumentParser
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from torch import nn
 
 from mmtern.files import provenance
@@ -77,6 +79,53 @@ def test_warning(cfg, trained, path, words):
     assert words is None or words in said
 
 
+def ternary(**settings):
+    return dict(model=dict(TERNARY['model'], ternary=settings))
+
+
+@pytest.mark.parametrize('trained,own,path,options', [
+    (ternary(), ternary(threshold='mean', floor=1.0), 'x.pth', None),
+    (ternary(exclude=('a', )), ternary(exclude=['a']), 'x.pth', None),
+    (ternary(), ternary(threshold='max'), 'x.pth', 'threshold=mean'),
+    (ternary(model_sparsity=0.8), TERNARY, 'x.pth', 'model_sparsity=0.8'),
+    (ternary(exclude=['neck', 'conv1']), TERNARY, 'x.pth',
+     "'model.ternary.exclude=[neck,conv1]'"),
+    (TERNARY, ternary(include=['neck']), 'x.pth', 'include=None'),
+    (ternary(threshold='max',
+             min_sparsity=0.6), TERNARY, 'x.safetensors', None),
+    (ternary(scale='lsq'), TERNARY, 'x.safetensors', None),
+    (ternary(scale='ttq'), TERNARY, 'x.safetensors', 'scale=ttq'),
+    (ternary(stem=True), TERNARY, 'x.safetensors', 'stem=True'),
+    (ternary(unknown=1), TERNARY, 'x.pth', None),
+])
+def test_other_settings_are_told_with_the_options_that_take_them(
+        trained, own, path, options):
+    checkpoint = dict(meta=dict(cfg=Config(trained).pretty_text))
+    said = provenance.warning(own, checkpoint, path, 'c.py')
+    assert provenance.other_settings(own, checkpoint, path, 'c.py') == said
+    if options is None:
+        assert said is None
+        return
+    assert options in said
+    given = said[said.index('--cfg-options'):said.index(' to use')]
+    parser = ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    cfg = Config(own)
+    cfg.merge_from_dict(
+        vars(parser.parse_args(shlex.split(given)))['cfg_options'])
+    assert provenance.warning(cfg, checkpoint, path, 'c.py') is None
+
+
+def test_ternary_parts_at_other_places_are_told():
+    parts = dict(
+        model=dict(
+            type='RetinaNet',
+            backbone=dict(type='TernBackbone', wrapped='ResNet'),
+            neck=[dict(type='TernNeck', wrapped='FPN')]))
+    said = provenance.warning(TERNARY, dict(meta=dict(cfg=parts)), 'x.pth')
+    assert 'ternary were model.backbone, model.neck.0, but of' in said
+
+
 def test_an_untrained_file_warns_and_a_trained_one_does_not():
     text = Config(dict(TERNARY, packed_untrained=True)).pretty_text
     with pytest.warns(UserWarning, match='x.safetensors.*never trained'):
@@ -99,3 +148,16 @@ def test_only_entries_that_change_the_result_must_fit():
         with pytest.raises(
                 ValueError, match='a float RetinaNet and does not fit.*1 of'):
             check_fit(model, dict(state_dict=wrong, meta=meta), 'x.pth')
+
+
+@pytest.mark.parametrize('own,tested,words', [
+    (dict(classes=['a', 'b']), dict(classes=('a', 'b')), None),
+    (dict(CLASSES=('a', 'b')), dict(classes=('b', 'a')), "0 is 'a', not 'b'"),
+    (dict(classes=('a', 'b')), dict(classes=('a', )), '2, not 1'),
+    ({}, dict(classes=('a', )), None),
+    (dict(classes=('a', )), dict(classes=None), None),
+])
+def test_classes_of_another_data_set(own, tested, words):
+    said = provenance.other_classes(own, tested, 'x.onnx')
+    assert (said is None) == (words is None)
+    assert words is None or said.endswith(words)

@@ -95,6 +95,15 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path):
     read_packed(str(path))
     with pytest.raises(FileNotFoundError, match='folder'):
         save_toy(tmp_path / 'no' / 'a.safetensors')
+    (tmp_path / 'b.safetensors').mkdir()
+    with pytest.raises(IsADirectoryError, match='is a folder'):
+        save_toy(tmp_path / 'b.safetensors', force=True)
+
+
+def test_paths_of_any_kind_are_taken(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    save_packed(toy_model(), CONFIG, path, META)
+    assert read_packed(path).config == read_packed(str(path)).config
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(

@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from mmtern.analysis.measure import average
 from mmtern.analysis.plan import plan_config
-from mmtern.report import write_report
+from mmtern.report import results, write_report
 from mmtern.report.curves import losses_by_kind
 from mmtern.report.phases import find_phases
 from mmtern.report.sections import stage_measures
@@ -146,6 +146,35 @@ def test_no_work_directory(tmp_path):
         WorkDir(str(tmp_path / 'none'))
     with pytest.raises(ValueError, match='neither a config nor'):
         WorkDir(str(tmp_path))
+
+
+def test_a_page_that_cannot_be_written_is_told_first(tmp_path):
+    write_scalars(tmp_path, train_rows(True))
+    with pytest.raises(FileNotFoundError, match='folder .*none. does not'):
+        write_report(str(tmp_path), str(tmp_path / 'none' / 'report.html'))
+    with pytest.raises(IsADirectoryError, match='is a folder'):
+        write_report(str(tmp_path), str(tmp_path))
+
+
+@pytest.mark.parametrize('weights,ternary', [('int2', True), ('float', False),
+                                             (None, False)])
+def test_an_onnx_file_is_ternary_where_it_says_so(report, tmp_path, weights,
+                                                  ternary):
+    helper = pytest.importorskip('onnx.helper')
+    from mmtern.deploy.metadata import describe
+    shutil.copytree(report[0].parent / 'tern', tmp_path / 'tern')
+    model = helper.make_model(helper.make_graph([], 'empty', [], []))
+    if weights:
+        describe(model, ['circle'], weights=weights)
+    (tmp_path / 'tern' / 'a.onnx').write_bytes(model.SerializeToString())
+    (tmp_path / 'tern' / 'other.onnx').write_text('no graph')
+    (tmp_path / 'tern' / 'other.safetensors').write_text('no tensors')
+    run = WorkDir(str(tmp_path / 'tern'))
+    sizes = results.sizes_of(run, plan_config(run.config))
+    found = {size.name: size.ternary for size in sizes}
+    assert found['a.onnx'] == ternary
+    assert not found['other.onnx'] and not found['other.safetensors']
+    assert found['packed file']
 
 
 def test_a_float_run_is_refused_where_a_ternary_one_belongs(report, tmp_path):

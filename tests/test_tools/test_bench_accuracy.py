@@ -313,8 +313,10 @@ def test_lines_of_earlier_releases_are_other_methods(tmp_path):
             ablation=ablation,
             AP=AP,
             settings=settings) for ablation, AP, settings in [
-                ('', 50.0, dict(teacher=None)),
+                ('', 50.0, dict(modules=None)),
+                ('', 47.0, dict(teacher=None)),
                 ('', 44.0, {}),
+                ('begin0.35+neck-teaches', 48.0, dict(teacher=['neck'])),
                 ('floor0', 45.0, {}),
                 ('no-distillation', 46.0, {}),
             ]
@@ -325,10 +327,13 @@ def test_lines_of_earlier_releases_are_other_methods(tmp_path):
                   '--redraw')
     assert result.returncode == 0, result.stderr
     table = (tmp_path / 'smoke.md').read_text()
-    for title, AP in (('mmtern', 50), ('mmtern 0.1', 40),
-                      ('mmtern 0.1, floor0', 42), ('mmtern, neck-teaches', 44),
-                      ('mmtern, floor0+neck-teaches',
-                       45), ('mmtern, no-distillation', 46)):
+    for title, AP in (('mmtern', 50), ('mmtern 0.1',
+                                       40), ('mmtern 0.1, floor0', 42),
+                      ('mmtern, neck-and-head-teach',
+                       47), ('mmtern, neck-teaches',
+                             44), ('mmtern, begin0.35+neck-teaches',
+                                   48), ('mmtern, floor0+neck-teaches',
+                                         45), ('mmtern, no-distillation', 46)):
         assert f'| {title}, lr 0.0003 | 1 | {AP}.0 |' in table
     # What was changed is compared to its own release.
     assert (tmp_path / 'smoke_ablations.png').exists()

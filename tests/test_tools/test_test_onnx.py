@@ -45,3 +45,22 @@ def test_a_missing_checkpoint_is_said(place, monkeypatch, capsys):
     assert run_tool(place, monkeypatch, capsys,
                     'test_onnx tern.py a.onnx --against none.pth') == (
                         1, "error: checkpoint 'none.pth' does not exist")
+
+
+@pytest.mark.parametrize('classes,words', [
+    ('[square,circle,triangle]', "number 0 is 'circle', not 'square'"),
+    ('[circle,square]', '3, not 2'),
+])
+def test_other_classes_are_refused(place, monkeypatch, capsys, classes, words):
+
+    def said(line):
+        return run_tool(place, monkeypatch, capsys, line)
+
+    status, last = said('export tern.py tern.pth classes.onnx --force '
+                        '--activations float')
+    assert status == 0, last
+    options = ('--cfg-options test_dataloader.dataset.metainfo.classes='
+               f'{classes}')
+    assert said(f'test_onnx tern.py classes.onnx {options}') == (
+        1, 'error: classes.onnx was made for other classes than the test data '
+        f'set has: {words}')

@@ -21,7 +21,7 @@ class Method:
             leaves it out.
         distillation (float, optional): Weight of
             ``TernaryDistillationHook``; 0 leaves it out.
-        teacher (list[str], optional): What of it teaches.
+        modules (list[str], optional): Its ``modules`` that teach.
     """
     ternary: Optional[dict]
     schedule: dict
@@ -30,7 +30,7 @@ class Method:
     hooks: Sequence[dict] = ()
     batch_norm: Optional[int] = None
     distillation: Optional[float] = None
-    teacher: Optional[Sequence[str]] = None
+    modules: Optional[Sequence[str]] = None
 
 
 # The learning rate stays up for the first two epochs of four.
@@ -104,7 +104,9 @@ ABLATIONS = {
     'no-distillation':
     Method({}, {}, distillation=0),
     'neck-teaches':
-    Method({}, {}, teacher=('neck', )),
+    Method({}, {}, modules=('neck', )),
+    'neck-and-head-teach':
+    Method({}, {}, modules=('neck', 'bbox_head')),
     'begin0.35':
     Method({}, dict(begin=0.35)),
     'begin0.65':
@@ -170,4 +172,4 @@ def _both(first: Method, second: Method) -> Method:
         union(first.options, second.options), [*first.hooks, *second.hooks],
         last(first.batch_norm, second.batch_norm),
         last(first.distillation, second.distillation),
-        last(first.teacher, second.teacher))
+        last(first.modules, second.modules))

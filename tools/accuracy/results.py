@@ -22,17 +22,20 @@ def read_lines(path: str) -> List[Line]:
 
 def _of_today(line: Line) -> Line:
     """The line under the name that its method has now. mmtern 0.1 had no
-    approach phase, and its lines name no optimizer; then the neck alone taught
-    for a while, and lines name no teacher."""
+    approach phase, and its lines name no optimizer. Then the neck alone
+    taught, and later the head beside it: lines name no teacher, or call its
+    modules so."""
     if line['method'] != 'mmtern':
         return line
     if 'optimizer' not in line:
         return dict(line, method='mmtern-0.1')
     changes = [x for x in line.get('ablation', '').split('+') if x]
-    if ('teacher' in line.get('settings', {'teacher': None})
+    settings = line.get('settings', {'modules': None})
+    if ('modules' in settings or settings.get('teacher')
             or 'no-distillation' in changes):
         return line
-    return dict(line, ablation='+'.join([*changes, 'neck-teaches']))
+    taught = 'neck-and-head-teach' if 'teacher' in settings else 'neck-teaches'
+    return dict(line, ablation='+'.join([*changes, taught]))
 
 
 def append_line(path: str, line: Line) -> None:

@@ -86,7 +86,7 @@ def ternary_config(run: Run, work_dir: str, float_checkpoint: str) -> Config:
             dict(
                 type='TernaryDistillationHook',
                 loss_weight=method.distillation,
-                modules=method.teacher))
+                modules=method.modules))
     cfg.custom_hooks += method.hooks
     return cfg
 

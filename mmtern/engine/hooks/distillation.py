@@ -1,27 +1,33 @@
 """The hook that teaches a ternary detector what the float detector that it
 began from computes."""
+import logging
 from inspect import Parameter, signature
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmengine.config import Config
-from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ...checks import is_number
+from ...convert import ternary_layers
 from ...files import provenance
 from ...models import float_config
 from ..building import build_model
 from ..checkpoints import read_checkpoint
 from ..distributed import unwrapped
+from .attached import AttachedHook
 from .runner_checks import check_alone, forward_mode
 
 # Where a run keeps the teacher's path, so that a resumed one finds it.
 TEACHER = 'ternary/teacher'
 LEAST_VARIANCE = 1e-3
+# A pupil begins as a copy of its teacher, up to BatchNorm's statistics and
+# dropout: 0.8 is what YOLOX-Nano begins with.
+FAR = 10.0
 
 
 def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -46,7 +52,7 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @HOOKS.register_module()
-class TernaryDistillationHook(Hook):
+class TernaryDistillationHook(AttachedHook):
     """Adds the distance between what the detector computes and what the float
     detector that it began from does to the losses, as ``loss_distillation``:
     ``loss_weight`` times the sum over ``modules`` of the mean of
@@ -75,20 +81,22 @@ class TernaryDistillationHook(Hook):
         modules (str or Sequence[str], optional): Names of modules of the
             backbone, the neck or the dense head (``bbox_head`` of a one-stage
             detector, ``rpn_head``) whose outputs are compared: maps (N, C, H,
-            W), or nested lists of them. Defaults to None: the neck, or the
-            backbone of a detector without one, and the dense head if the
-            checkpoint has one of the same classes.
+            W), or nested lists of them. Defaults to None: the backbone, the
+            neck, and the dense head if the checkpoint has one of the same
+            classes.
 
     Raises:
         ValueError: For another value of an argument; when training begins,
-            if a named module is not there, or ``checkpoint`` is no float
-            detector with the parts that are compared.
+            if a named module is not there or cannot learn, ``checkpoint`` is
+            no float detector with the parts that are compared, or their maps
+            have other shapes in training than in eval.
     """
 
     def __init__(self,
                  loss_weight: float = 5.0,
                  checkpoint: Optional[str] = None,
                  modules: Union[str, Sequence[str], None] = None) -> None:
+        super().__init__()
         if not (is_number(loss_weight) and loss_weight >= 0):
             raise ValueError('loss_weight must be a number >= 0, but got '
                              f'{loss_weight!r}')
@@ -98,9 +106,11 @@ class TernaryDistillationHook(Hook):
         self._teacher: Any = None
         self._heads: List[BaseDenseHead] = []
         self._maps: Dict[str, List[Tensor]] = {}
-        self._handles: List[Any] = []
+        self._is_first = True
 
     def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        self._maps = {}
         check_alone(runner, self)
         if self.loss_weight == 0:
             return
@@ -132,16 +142,17 @@ class TernaryDistillationHook(Hook):
                            f'{path!r} teach this run')
         for model in (student, teacher):
             for name, module in _named(model, names).items():
-                self._handles.append(
+                self.handles.append(
                     module.register_forward_hook(self._keep(name)))
-        self._handles += [
-            student.register_forward_pre_hook(self._forget),
-            student.register_forward_hook(self._add_loss, with_kwargs=True)
+        self.handles += [
+            student.register_forward_pre_hook(lambda *_: self._maps.clear()),
+            student.register_forward_hook(
+                lambda *call: self._add_loss(*call), with_kwargs=True)
         ]
+        self._is_first = True
 
     def after_train(self, runner: Runner) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        super().after_train(runner)
         self._teacher, self._heads = None, []
 
     def _path(self, runner: Runner) -> str:
@@ -153,11 +164,9 @@ class TernaryDistillationHook(Hook):
             path = (runner.cfg or {}).get('load_from')
         if path is None:
             raise ValueError('the run did not begin from one; write '
-                             "load_from='...'")
+                             "load_from='...'" if runner.cfg else
+                             'the runner has no config that names one')
         return path
-
-    def _forget(self, model: nn.Module, args: tuple) -> None:
-        self._maps = {}
 
     def _keep(self, name: str):
 
@@ -184,17 +193,59 @@ class TernaryDistillationHook(Hook):
                 head(features)
         teachers, self._maps = self._maps, {}
         for name in self.modules or ():
-            if name not in students or name not in teachers:
-                raise ValueError(
-                    f'modules names {name!r}, but it is no part of the '
-                    'backbone, the neck or a dense head')
-        distances = [
-            torch.stack(
-                list(map(feature_distance, students[name],
-                         teachers[name]))).mean() for name in students
-        ]
-        loss = self.loss_weight * torch.stack(distances).sum()
+            _check_maps(name, students, teachers)
+        distances = {
+            name: _mean_distance(name, students[name], teachers[name])
+            for name in students
+        }
+        if self._is_first:
+            self._is_first = False
+            _warn_of_far(distances)
+        loss = self.loss_weight * torch.stack(list(distances.values())).sum()
         return dict(output, loss_distillation=loss)
+
+
+def _check_maps(name: str, students: Dict[str, List[Tensor]],
+                teachers: Dict[str, List[Tensor]]) -> None:
+    """Raise unless a module that the user named has put out maps that can
+    learn."""
+    if name not in students or name not in teachers:
+        raise ValueError(f'modules names {name!r}, but it is no part of the '
+                         'backbone, the neck or a dense head')
+    if not any(x.requires_grad for x in students[name]):
+        raise ValueError(
+            f'modules names {name!r}, but no gradient goes through its maps: '
+            'it is frozen, or within a block whose activations are '
+            'checkpointed (with_cp=True), of which only the output can teach')
+
+
+def _mean_distance(name: str, students: List[Tensor],
+                   teachers: List[Tensor]) -> Tensor:
+    shapes, others = ([tuple(x.shape) for x in maps]
+                      for maps in (students, teachers))
+    if shapes != others:
+        raise ValueError(
+            f'{name} puts out maps of other shapes in training than the float '
+            f'detector in eval ({shapes[:3]}, not {others[:3]}), so it cannot '
+            "be taught: give TernaryDistillationHook modules=['...'] that "
+            'put out the same, or loss_weight=0')
+    return torch.stack(list(map(feature_distance, students, teachers))).mean()
+
+
+def _warn_of_far(distances: Dict[str, Tensor]) -> None:
+    """Log which maps are far from the float detector's in the first step,
+    when both still have the same weights."""
+    for name, distance in distances.items():
+        times = float(distance.detach())
+        if times > FAR:
+            print_log(
+                f'the maps of {name} begin {times:.0f} times their '
+                "variance away from the float detector's, so that "
+                'loss_distillation drowns the other losses: were its '
+                'BatchNorm statistics frozen before they fitted its weights '
+                '(norm_eval=True from scratch)? Give '
+                'TernaryDistillationHook loss_weight=0 then', 'current',
+                logging.WARNING)
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
@@ -230,16 +281,16 @@ def _dense_heads(model: nn.Module) -> Dict[str, BaseDenseHead]:
 
 
 def _default_modules(teacher: nn.Module, unfit: Sequence[str]) -> List[str]:
-    """Return the names of what puts out the features that heads see, and of
-    the dense head that was loaded whole."""
+    """Return the names of what puts out features, and of the dense head that
+    was loaded whole."""
     features = [
-        name for name in ('neck', 'backbone')
+        name for name in ('backbone', 'neck')
         if isinstance(getattr(teacher, name, None), nn.Module)
     ]
     if not features:
         raise ValueError(f'{type(teacher).__name__} has neither neck nor '
                          'backbone')
-    return features[:1] + [
+    return features + [
         name
         for name in _dense_heads(teacher) if name not in map(_part, unfit)
     ]
@@ -286,6 +337,10 @@ def _float_teacher(runner: Runner, path: str) -> Tuple[nn.Module, List[str]]:
                 model=float_config(cfg['model']),
                 default_scope=cfg.get('default_scope'))))
     own = teacher.state_dict()
+    if ternary_layers(teacher):
+        raise ValueError(
+            "the config's float twin still has ternary layers, like "
+            f'{next(iter(ternary_layers(teacher)))}')
     teacher.load_state_dict(
         {
             name: value

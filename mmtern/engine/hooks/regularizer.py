@@ -1,9 +1,8 @@
 """The hook that adds the hyperspherical regularizer to the detector's
 losses."""
-from typing import Any, Dict, Iterable, List, Optional, Union
+from typing import Dict, Iterable, Optional, Union
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
@@ -12,6 +11,7 @@ from ...checks import check_choice, check_flag, is_number
 from ...layers import TernaryWeight
 from ...ops import Projection, cosine_distance
 from ..distributed import unwrapped
+from .attached import AttachedHook
 from .runner_checks import check_alone, forward_mode
 from .schedule import is_moment, to_iterations, unwrapped_ternary_layers
 
@@ -35,7 +35,7 @@ def cosine_distances(layers: Iterable[TernaryWeight]) -> Tensor:
 
 
 @HOOKS.register_module()
-class TernaryRegularizerHook(Hook):
+class TernaryRegularizerHook(AttachedHook):
     """Adds ``lambda * sum_l sum_j [1 - cos(w_j, t_j)]`` to the detector's
     losses as ``loss_ternary``.
 
@@ -62,6 +62,11 @@ class TernaryRegularizerHook(Hook):
             ``end``, 'constant' holds it.
         by_epoch (bool): Whether ``begin`` and ``end`` count epochs. Defaults
             to True.
+
+    Raises:
+        ValueError: For another value of an argument; when training begins, if
+            the run is too short for ``begin`` and ``end``, or all ternary
+            layers are frozen.
     """
 
     def __init__(self,
@@ -70,6 +75,7 @@ class TernaryRegularizerHook(Hook):
                  end: Union[int, float, None] = None,
                  shape: str = 'linear',
                  by_epoch: bool = True) -> None:
+        super().__init__()
         if not (is_number(loss_weight) and loss_weight >= 0):
             raise ValueError('loss_weight must be a number >= 0, but got '
                              f'{loss_weight!r}')
@@ -89,9 +95,9 @@ class TernaryRegularizerHook(Hook):
         self._runner: Optional[Runner] = None
         self._layers: Dict[str, TernaryWeight] = {}
         self._loss: Optional[torch.Tensor] = None
-        self._handles: List[Any] = []
 
     def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
         check_alone(runner, self)
         self._runner = runner
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
@@ -104,10 +110,16 @@ class TernaryRegularizerHook(Hook):
             raise ValueError(
                 f'begin={self.begin} is iteration {begin}, but the '
                 f'regularizer or the run ends at {end}')
+        if not any(x.latent.requires_grad for x in self._layers.values()):
+            raise ValueError(
+                f'{type(self).__name__} turns the filters of ternary layers, '
+                f'but all {len(self._layers)} of them are frozen')
         model = unwrapped(runner.model)
-        self._handles = [
-            model.register_forward_pre_hook(self._measure, with_kwargs=True),
-            model.register_forward_hook(self._add_loss, with_kwargs=True)
+        self.handles += [
+            model.register_forward_pre_hook(
+                lambda *call: self._measure(*call), with_kwargs=True),
+            model.register_forward_hook(
+                lambda *call: self._add_loss(*call), with_kwargs=True)
         ]
 
     def before_train_iter(self,
@@ -119,10 +131,6 @@ class TernaryRegularizerHook(Hook):
         if off and 'train/loss_ternary' in hub.log_scalars:
             # mmengine would log the last values to the end of the run.
             hub.update_scalar('train/loss_ternary', 0.0)
-
-    def after_train(self, runner: Runner) -> None:
-        while self._handles:
-            self._handles.pop().remove()
 
     def strength(self, runner: Runner) -> float:
         """Return ``lambda`` at the runner's iteration."""
@@ -144,7 +152,8 @@ class TernaryRegularizerHook(Hook):
         mode = forward_mode(args, kwargs)
         strength = self.strength(self._runner)
         self._loss = None
-        if mode != 'loss' or strength == 0:
+        # Not while BatchNorm's statistics are estimated.
+        if (mode != 'loss' or strength == 0 or not torch.is_grad_enabled()):
             return
         self._loss = cosine_distances(self._layers.values()) * strength
 

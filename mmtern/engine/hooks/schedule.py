@@ -135,6 +135,10 @@ class TernaryScheduleHook(Hook):
             raise ValueError(
                 f'begin={self.begin!r} is iteration {latest}, but the run '
                 f'ends at {runner.max_iters}: no ternary phase is left')
+        for layer in self._layers.values():
+            if layer.weight_scale is not None and not layer.scale_is_loaded:
+                # It is that of weights before their initialization.
+                layer.reset_weight_scale()
 
     def before_train_iter(self,
                           runner: Runner,
@@ -150,6 +154,15 @@ class TernaryScheduleHook(Hook):
             if (layer.weight_scale is not None and self.approach == 'float'
                     and runner.iter == begin > 0):
                 layer.reset_weight_scale()
+
+    def after_val_epoch(self,
+                        runner: Runner,
+                        metrics: Optional[Dict[str, float]] = None) -> None:
+        # EMAHook has put the trained weights back through ``.data``, unseen.
+        for layer in ternary_layers(unwrapped(runner.model)).values():
+            layer.quantizer.drop_cache()
+
+    after_test_epoch = after_val_epoch
 
     def after_train(self, runner: Runner) -> None:
         for layer in self._layers.values():

@@ -1,25 +1,25 @@
 """Statistics of the ternary weights during training, for the visualizers."""
 from collections import defaultdict
-from functools import partial
 from statistics import mean
 from typing import Any, Dict, List, Optional
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ...checks import check_positive_count
 from ...layers import TernaryWeight
 from ...layers.quantizer import Quantizer
+from .attached import AttachedHook
 from .regularizer import TernaryRegularizerHook
 from .runner_checks import optimizers_of
 from .schedule import TernaryScheduleHook, unwrapped_ternary_layers
 
 
 @HOOKS.register_module()
-class TernaryStatisticsHook(Hook):
+class TernaryStatisticsHook(AttachedHook):
     """Records how ternary the weights are, per part of the model (backbone,
     neck, head).
 
@@ -43,36 +43,28 @@ class TernaryStatisticsHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
+        super().__init__()
         check_positive_count('interval', interval)
         self.interval = interval
         self._layers: Dict[str, TernaryWeight] = {}
         self._staged = False
         self._last_codes: Dict[str, Tensor] = {}
         self._gradients: Dict[str, Tensor] = {}
-        self._handles: List[Any] = []
 
     def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
         self._staged = any(
             isinstance(hook, TernaryScheduleHook)
             and isinstance(hook.begin, dict) for hook in runner.hooks)
         self._remember()
-        self._stop()
         # The optimizer wrapper clears gradients in the call that steps.
-        look = partial(self._look_at_gradients, runner)
-        self._handles = [
-            optimizer.register_step_pre_hook(look)
+        self.handles += [
+            optimizer.register_step_pre_hook(
+                lambda optimizer, *_: self._look_at_gradients(
+                    runner, optimizer))
             for optimizer in optimizers_of(runner.optim_wrapper)
         ]
-
-    def after_train(self, runner: Runner) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        """Remove the hooks from the optimizers."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         # A resumed run can only count flips from its checkpoint on; so does
@@ -96,14 +88,16 @@ class TernaryStatisticsHook(Hook):
         # measurements.
         runner.visualizer.add_scalars(dict(scalars, iter=step), step=step)
 
-    def _look_at_gradients(self, runner: Runner, *_: Any) -> None:
-        if self.every_n_train_iters(runner, self.interval):
-            self._gradients.update({
-                name:
-                layer.latent.grad.detach().float().norm()
-                for name, layer in self._layers.items()
-                if layer.latent.grad is not None
-            })
+    def _look_at_gradients(self, runner: Runner, optimizer: Optimizer) -> None:
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        # A GradScaler leaves it to a fused optimizer to divide by its scale.
+        scale = getattr(optimizer, 'grad_scale', None)
+        for name, layer in self._layers.items():
+            gradient = layer.latent.grad
+            if gradient is not None:
+                norm = gradient.detach().float().norm()
+                self._gradients[name] = norm if scale is None else norm / scale
 
     @torch.no_grad()
     def measure(self) -> Dict[str, float]:

@@ -1,5 +1,9 @@
+import random
+
+import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from torch.multiprocessing import spawn
 from torch.utils.data import DataLoader
@@ -22,24 +26,31 @@ class AtEpochsEnd(Hook):
     its ternary weights have on the last batches."""
     priority = 'VERY_LOW'
 
-    def __init__(self, num_batches, images=None):
+    def __init__(self, num_batches, images=None, batch_size=2):
         self.num_batches = num_batches
         self.images = ToyData().images if images is None else images
+        self.batch_size = batch_size
         self.stored, self.expected = [], []
 
     def after_train_epoch(self, runner):
-        conv = first_conv(runner)
-        weight = conv.quantizer(conv.weight.detach(), False)
-        images = self.images.split(2)[-self.num_batches:]
-        outputs = [
-            torch.nn.functional.conv2d(x, weight, conv.bias, padding=1)
-            for x in images
-        ]
-        self.stored.append((norm(runner).running_mean.clone(),
-                            norm(runner).running_var.clone()))
-        self.expected.append(
-            (torch.stack([x.mean((0, 2, 3)) for x in outputs]).mean(0),
-             torch.stack([x.var((0, 2, 3)) for x in outputs]).mean(0)))
+        images = self.images.split(self.batch_size)[-self.num_batches:]
+        self.stored.append(statistics(norm(runner)))
+        self.expected.append(expected(first_conv(runner), images))
+
+
+def statistics(norm):
+    return norm.running_mean.clone(), norm.running_var.clone()
+
+
+def expected(conv, batches):
+    """Statistics of what the ternary conv puts out."""
+    weight = conv.quantizer(conv.weight.detach(), False)
+    outputs = [
+        torch.nn.functional.conv2d(x, weight, conv.bias, padding=1)
+        for x in batches
+    ]
+    return (torch.stack([x.mean((0, 2, 3)) for x in outputs]).mean(0),
+            torch.stack([x.var((0, 2, 3)) for x in outputs]).mean(0))
 
 
 @pytest.mark.parametrize('num_batches', [1, 3, 4, 20])
@@ -60,28 +71,124 @@ def test_statistics_are_those_of_the_ternary_weights_on_the_last_batches(
 
 def test_training_does_not_see_it(tmp_path):
 
-    def weights(name, hooks):
+    def trained(name, hooks):
         torch.manual_seed(0)
         runner = toy_runner(
             tmp_path / name, [TernaryScheduleHook(1), *hooks],
-            Dropping(),
+            Counting(),
             randomness=dict(seed=0))
         runner.train()
-        return dict(runner.model.named_parameters()), norm(runner)
+        return runner
 
-    plain, plain_norm = weights('plain', [])
-    hooked, hooked_norm = weights('hooked', [TernaryBatchNormHook(3)])
-    torch.testing.assert_close(hooked, plain, rtol=0, atol=0)
-    assert not torch.equal(hooked_norm.running_mean, plain_norm.running_mean)
+    plain = trained('plain', [])
+    hooked = trained('hooked', [TernaryBatchNormHook(3)])
+    torch.testing.assert_close(
+        dict(hooked.model.named_parameters()),
+        dict(plain.model.named_parameters()),
+        rtol=0,
+        atol=0)
+    for name in Counting.counts:
+        assert getattr(hooked.model, name) == getattr(plain.model, name), name
+    assert hooked.model.history is hooked.model.loss['history']
+    assert not torch.equal(norm(hooked).running_mean, norm(plain).running_mean)
 
 
-class Dropping(ToyModel):
-    """Draws random numbers, as a detector's samplers do."""
+class Counting(ToyModel):
+    """Draws random numbers and remembers what passed, as samplers and losses
+    of detectors do, and computes with what it remembers."""
+    counts = ('batches', 'history', 'loss', 'mean', 'drawn')
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('batches', torch.zeros(()))
+        self.mean = torch.zeros(())
+        self.history = []
+        self.loss = dict(history=self.history)
+        self.drawn = 0.0
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
+        self.batches += 1
+        self.mean.lerp_(inputs.float().mean(), 0.1)
+        self.history.append(float(inputs.float().max()))
+        self.drawn = random.random() + np.random.rand()
         inputs = torch.nn.functional.dropout(
             inputs.float(), training=self.training)
+        inputs = inputs * self.drawn + self.mean + len(self.history)
         return super().forward(inputs, data_samples, mode)
+
+
+@pytest.mark.parametrize('priority', ['NORMAL', 49])
+@pytest.mark.parametrize('buffers', [False, True])
+def test_averaged_weights_have_their_own_statistics(tmp_path, priority,
+                                                    buffers):
+    """What EMAHook has validated and saved."""
+    validated = []
+
+    class Peek(BaseMetric):
+
+        def process(self, *_):
+            self.results.append(1)
+
+        def compute_metrics(self, results):
+            validated.append(
+                (statistics(norm(runner)),
+                 expected(first_conv(runner),
+                          ToyData().images.split(2))))
+            return {}
+
+    ema = dict(
+        type='EMAHook',
+        momentum=0.05,
+        update_buffers=buffers,
+        priority=priority)
+    runner = toy_runner(
+        tmp_path, [TernaryScheduleHook(1),
+                   TernaryBatchNormHook(4), ema],
+        val_dataloader=DataLoader(ToyData(), batch_size=4),
+        val_cfg=dict(),
+        val_evaluator=[Peek()])
+    runner.train()
+    trained = first_conv(runner).weight
+    assert len(validated) == 3
+    for own, wanted in validated:
+        torch.testing.assert_close(own, wanted)
+    saved = ToyModel()
+    file = torch.load(tmp_path / 'epoch_3.pth', weights_only=True)
+    saved.load_state_dict(file['state_dict'])
+    assert not torch.equal(saved.backbone[0].weight, trained)
+    torch.testing.assert_close(
+        statistics(saved.backbone[1]),
+        expected(saved.backbone[0],
+                 ToyData().images.split(2)))
+
+
+def test_a_norm_that_no_batch_passes_stays_as_it_is(tmp_path):
+    model = ToyModel()
+    model.unused = torch.nn.BatchNorm2d(8)
+    model.unused.running_mean.fill_(3.0)
+    model.unused.running_var.fill_(9.0)
+    runner = toy_runner(tmp_path, [TernaryBatchNormHook(2)], model)
+    runner.train()
+    assert (model.unused.running_mean == 3).all()
+    assert (model.unused.running_var == 9).all()
+
+
+def test_a_resumed_run_with_other_batches(tmp_path):
+
+    def run(batch_size, **kwargs):
+        watch = AtEpochsEnd(1, batch_size=batch_size)
+        toy_runner(
+            tmp_path, [TernaryScheduleHook(0),
+                       TernaryBatchNormHook(1), watch],
+            train_dataloader=DataLoader(ToyData(), batch_size=batch_size),
+            **kwargs).train()
+        return watch
+
+    run(2, epochs=1)
+    watch = run(
+        4, epochs=3, resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    assert len(watch.stored) == 2
+    torch.testing.assert_close(watch.stored, watch.expected)
 
 
 def test_resumed_run_has_the_same_statistics(tmp_path):

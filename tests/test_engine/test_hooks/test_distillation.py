@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from mmtern import TernaryDistillationHook
 from mmtern.engine.hooks.distillation import feature_distance
-from mmtern.models import float_config
+from mmtern.models import TernBackbone, float_config
 from ...small_detectors import (build, images, small_faster_rcnn, small_fcos,
                                 small_retinanet, soft_teacher, ternary_twin)
 
@@ -171,7 +171,7 @@ def test_loss_is_the_weighted_distance_to_the_float_start(tmp_path, modules):
         torch.stack(
             list(map(feature_distance, of_student[name],
                      of_teacher[name]))).mean()
-        for name in modules or ['neck', 'bbox_head'])
+        for name in modules or ['backbone', 'neck', 'bbox_head'])
     last = seen.losses[-1]
     assert last['loss_distillation'] == pytest.approx(
         float(expected), rel=1e-4)
@@ -189,6 +189,7 @@ def _maps(model, inputs):
     features = model.extract_feat(inputs)
     classes, boxes = model.bbox_head(features)
     return {
+        'backbone': model.backbone(inputs),
         'neck': features,
         'backbone.layer3': [middle],
         'bbox_head': classes + boxes,
@@ -245,12 +246,12 @@ def bare_file_of_other_classes(tmp_path):
     return path
 
 
-def test_of_bare_weights_of_other_classes_only_the_neck_teaches(tmp_path):
+def test_of_bare_weights_of_other_classes_the_features_teach(tmp_path):
     hook = dict(checkpoint=bare_file_of_other_classes(tmp_path))
     _, losses = trained(config(tmp_path / 'run', None, hook, epochs=1))
     assert losses[0]['loss_distillation'] > 0
-    hook.update(modules='neck')
-    _, same = trained(config(tmp_path / 'neck', None, hook, epochs=1))
+    hook.update(modules=['backbone', 'neck'])
+    _, same = trained(config(tmp_path / 'named', None, hook, epochs=1))
     assert losses == same
 
 
@@ -355,6 +356,12 @@ def test_float_config_has_no_wrapper_at_any_depth():
     assert float_config(nested).neck.type == 'FPN'
     assert nested == before
     assert float_config(ternary_twin(plain, scale='lsq')) == plain
+    # A wrapper as new-style configs import it, and a layer by its name.
+    nested.backbone.type = TernBackbone
+    nested.neck.conv_cfg = dict(type='TernConv2d', ternary=dict(scale='lsq'))
+    twin = float_config(nested)
+    assert twin.backbone == plain.backbone
+    assert twin.neck.conv_cfg == dict(type='Conv2d')
 
 
 def test_without_a_neck_the_backbone_teaches(tmp_path):
@@ -370,3 +377,76 @@ def test_two_stage_detectors_learn(tmp_path):
     plain = small_faster_rcnn()
     losses = losses_of_twin(tmp_path, plain)
     assert all(x['loss_distillation'] > 0 for x in losses[1:])
+
+
+def test_the_teacher_of_ternary_layers_in_a_config_is_float(tmp_path):
+    model = ternary_twin(small_retinanet(frozen_stages=-1, norm_eval=True))
+    model.type = model.pop('wrapped')
+    model.pop('ternary')
+    model.neck.conv_cfg = dict(type='TernConv2d')
+    cfg = config(tmp_path / 'run', float_file(tmp_path), model=model)
+    _, losses = trained(cfg)
+    assert losses[0]['loss_distillation'] < 1e-10
+
+
+def test_maps_without_a_gradient_do_not_teach(tmp_path):
+    """Checkpointing computes a block's inner maps without a graph."""
+    model = ternary_twin(
+        small_retinanet(frozen_stages=-1, norm_eval=True, with_cp=True))
+    _fails(tmp_path, 'layer2.0.conv1.*no gradient.*with_cp',
+           float_file(tmp_path),
+           dict(modules=['neck', 'backbone.layer2.0.conv1']), model)
+
+
+def test_maps_of_other_shapes_are_told(tmp_path):
+    """TridentNet trains with three branches and infers with one."""
+
+    class Narrow(Hook):
+        """The rest of the detector is to see one branch."""
+
+        def before_train(self, runner):
+            runner.model.neck.register_forward_hook(
+                lambda module, args, maps: [x[:len(x) // 3] for x in maps])
+
+    runner = Runner.from_cfg(config(tmp_path / 'run', float_file(tmp_path)))
+    runner.model.neck.register_forward_hook(
+        lambda module, args, maps: [x.repeat(3, 1, 1, 1) for x in maps])
+    runner.register_hook(Narrow(), 'LOWEST')
+    with pytest.raises(ValueError, match='neck puts out .* other shapes'):
+        runner.train()
+
+
+def test_a_teacher_that_is_far_from_its_copy_is_told(tmp_path):
+    """Its frozen statistics never fitted its weights."""
+    path = float_file(tmp_path)
+    file = torch.load(path, weights_only=True)
+    for name, value in file['state_dict'].items():
+        if name.endswith('running_var'):
+            value.fill_(0.01)
+    torch.save(file, path)
+    model = ternary_twin(small_retinanet(frozen_stages=-1, norm_eval=False))
+    cfg = config(tmp_path / 'run', path, model=model, epochs=1)
+    cfg.log_level = 'WARNING'
+    trained(cfg)
+    log, = (tmp_path / 'run').glob('*/*.log')
+    assert 'the maps of neck begin' in log.read_text()
+
+
+def test_an_interrupted_runner_trains_on(tmp_path):
+
+    class Interrupt(Hook):
+        begun = 0
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            copy.deepcopy(runner.model)
+            self.begun += 1
+            if self.begun == 2:
+                raise KeyboardInterrupt
+
+    runner = Runner.from_cfg(config(tmp_path / 'run', float_file(tmp_path)))
+    runner.register_hook(Interrupt(), 'LOWEST')
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    runner.train()
+    assert not any(x._forward_hooks or x._forward_pre_hooks
+                   for x in runner.model.modules())

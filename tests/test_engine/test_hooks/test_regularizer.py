@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmtern import TernaryRegularizerHook, TernaryScheduleHook, ternary_layers
+from mmtern import (TernaryRegularizerHook, TernaryScheduleHook,
+                    TernaryStatisticsHook, freeze, ternary_layers)
 from ...toy import ToyModel, toy_runner
 
 
@@ -42,7 +45,7 @@ def test_added_to_the_loss_and_falling(tmp_path):
                                              step['loss_ternary'])
     assert all('loss_ternary' not in step for step in seen[8:])
     logged = runner.message_hub.get_scalar('train/loss_ternary').data[0]
-    assert not logged[8:].any()
+    assert len(logged) == 12 and not logged[8:].any()
     assert seen[7]['loss_ternary'] < 0.8 * seen[0]['loss_ternary']
     assert not runner.model._forward_hooks  # taken off after training
     assert not runner.model._forward_pre_hooks
@@ -124,3 +127,53 @@ def test_span_must_lie_in_the_run(tmp_path, kwargs, message):
     runner = toy_runner(tmp_path, [TernaryRegularizerHook(**kwargs)])
     with pytest.raises(ValueError, match=message):
         runner.train()
+
+
+def test_frozen_layers_cannot_be_turned(tmp_path):
+    model = ToyModel()
+    for layer in ternary_layers(model).values():
+        layer.weight.requires_grad = False
+    with pytest.raises(ValueError, match='all 2 of them are frozen'):
+        toy_runner(tmp_path, [TernaryRegularizerHook()], model).train()
+
+
+def test_a_model_can_be_copied_while_it_trains(tmp_path):
+
+    class Copy(Hook):
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            freeze(runner.model)
+            copy.deepcopy(runner.model)
+
+    toy_runner(
+        tmp_path, [TernaryRegularizerHook(),
+                   TernaryStatisticsHook(1),
+                   Copy()],
+        epochs=1).train()
+
+
+def test_an_interrupted_runner_trains_on(tmp_path):
+    """As in a notebook, where the same runner is told to train again."""
+
+    class Interrupt(Hook):
+        begun = 0
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            self.begun += 1
+            if self.begun == 2:
+                raise KeyboardInterrupt
+
+    watch = Losses()
+    runner = toy_runner(
+        tmp_path,
+        [TernaryRegularizerHook(loss_weight=0.5), watch,
+         Interrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    runner.train()
+    # The interrupted epoch began again, so the regularizer's end, counted in
+    # iterations, comes two steps before the run's.
+    assert len(watch.seen) == 14
+    assert all('loss_ternary' in step for step in watch.seen[:12])
+    assert not runner.model._forward_hooks
+    assert not runner.model._forward_pre_hooks

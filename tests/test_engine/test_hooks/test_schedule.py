@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmtern import TernaryScheduleHook, ternary_layers
-from ...toy import ToyModel, toy_runner
+from mmtern import TernaryScheduleHook, TernarySettings, ternary_layers
+from ...toy import ToyModel, convert_toy, toy_runner
 
 
 class Watch(Hook):
@@ -67,6 +67,69 @@ def test_after_an_interrupted_approach_phase_eval_is_ternary(tmp_path):
     for layer in ternary_layers(runner.model).values():
         for row in layer.ternary_weight.flatten(1):
             assert len(row.abs().unique()) <= 2
+
+
+def test_a_run_that_stops_early_in_the_approach_phase_ends_ternary(tmp_path):
+
+    class Stop(Hook):
+
+        def after_train_epoch(self, runner):
+            runner.train_loop.stop_training = True
+
+    runner = toy_runner(tmp_path, [TernaryScheduleHook(begin=2), Stop()])
+    runner.train()
+    runner.model.train()
+    for layer in ternary_layers(runner.model).values():
+        assert layer.quantizer.beta == 1
+        assert len(layer.ternary_weight[0].abs().unique()) <= 2
+
+
+def test_trained_scales_begin_with_those_of_the_initialized_weights(tmp_path):
+    torch.manual_seed(0)
+    model = ToyModel(ternary=False)
+    convert_toy(model, TernarySettings(threshold='max', scale='ttq'))
+    for layer in ternary_layers(model).values():
+        # As init_weights does, after the layer was built.
+        torch.nn.init.normal_(layer.weight, std=7.0)
+    before = {}
+
+    class Look(Hook):
+
+        def before_train_iter(self, runner, *args, **kwargs):
+            for name, layer in ternary_layers(runner.model).items():
+                before.setdefault(name, (layer.weight_scale.clone(),
+                                         layer.projection.scale('lsq')))
+
+    toy_runner(tmp_path, [TernaryScheduleHook(), Look()], model).train()
+    assert len(before) == 2
+    for scales, least_squares in before.values():
+        torch.testing.assert_close(scales, least_squares.T.expand(2, -1))
+
+
+def test_loaded_scales_stay(tmp_path):
+
+    def model():
+        toy = ToyModel(ternary=False)
+        convert_toy(toy, TernarySettings(threshold='max', scale='ttq'))
+        return toy
+
+    source = model()
+    with torch.no_grad():
+        source.neck.weight_scale.fill_(0.25)
+    torch.save(source.state_dict(), tmp_path / 'start.pth')
+    scales = []
+
+    class Look(Hook):
+
+        def before_train_iter(self, runner, *args, **kwargs):
+            scales.append(runner.model.neck.weight_scale.clone())
+
+    toy_runner(
+        tmp_path, [TernaryScheduleHook(), Look()],
+        model(),
+        load_from=str(tmp_path / 'start.pth')).train()
+    assert (scales[0] == 0.25).all()
+    assert not (scales[-1] == 0.25).any()
 
 
 def test_trains_ternary_weights(tmp_path):

@@ -1,13 +1,17 @@
+import copy
 import json
 import math
 
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from torch.utils.data import DataLoader
 
 from mmtern import (TernaryRegularizerHook, TernaryScheduleHook,
                     TernarySettings, TernaryStatisticsHook)
-from ...toy import ToyModel, convert_toy, toy_runner
+from ...toy import ToyData, ToyModel, convert_toy, toy_runner
 
 
 def test_scalars_are_recorded_and_stay_out_of_the_log_lines(tmp_path):
@@ -133,3 +137,89 @@ class _Watch(Hook):
 
     def before_train(self, runner):
         runner.optim_wrapper.optimizer.register_step_post_hook(self.function)
+
+
+def test_zeros_and_flips_are_the_codes(tmp_path):
+    codes = []
+
+    class Watch(Hook):
+        priority = 'HIGHEST'
+
+        def before_train(self, runner):
+            self.after_train_iter(runner)
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            codes.append(copy.deepcopy(runner.model.neck).codes.clone())
+
+    toy_runner(
+        tmp_path,
+        [TernaryScheduleHook(begin=0),
+         TernaryStatisticsHook(1),
+         Watch()]).train()
+    scalars = scalars_of(tmp_path)
+    assert scalars['neck_zeros'] == pytest.approx(
+        [float((x == 0).float().mean()) for x in codes[1:]])
+    assert scalars['neck_flips'] == pytest.approx(
+        [float((x != y).float().mean()) for x, y in zip(codes, codes[1:])])
+
+
+def test_an_average_that_is_saved_as_best_counts_no_flips(tmp_path):
+
+    class Better(BaseMetric):
+        seen = 0
+
+        def process(self, *_):
+            self.results.append(1)
+
+        def compute_metrics(self, results):
+            self.seen += 1
+            return dict(acc=self.seen)
+
+    def flips(name, **checkpoint):
+        toy_runner(
+            tmp_path / name, [
+                TernaryScheduleHook(begin=0),
+                TernaryStatisticsHook(1),
+                dict(type='EMAHook', momentum=0.02)
+            ],
+            val_dataloader=DataLoader(ToyData(), batch_size=4),
+            val_cfg=dict(),
+            val_evaluator=[Better()],
+            default_hooks=dict(
+                checkpoint=dict(type='CheckpointHook', **checkpoint))).train()
+        return scalars_of(tmp_path / name)['backbone_flips']
+
+    assert flips('best', save_best='acc', rule='greater') == flips('last')
+
+
+class ScaledOptimWrapper(OptimWrapper):
+    """As AmpOptimWrapper steps in float16, on a CPU."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer)
+        self.scaler = torch.amp.GradScaler('cpu', init_scale=2.0**16)
+
+    def update_params(self, loss, **kwargs):
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_a_gradient_is_told_without_the_scale_of_its_loss(tmp_path, fused):
+
+    def gradients(name, wrapper, **options):
+        torch.manual_seed(0)
+        model = ToyModel()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, **options)
+        toy_runner(
+            tmp_path / name,
+            [TernaryScheduleHook(begin=0),
+             TernaryStatisticsHook(1)],
+            model,
+            optim_wrapper=wrapper(optimizer)).train()
+        return scalars_of(tmp_path / name)['neck_gradient']
+
+    scaled = gradients('scaled', ScaledOptimWrapper, fused=fused)
+    assert scaled == pytest.approx(gradients('plain', OptimWrapper), rel=1e-4)
