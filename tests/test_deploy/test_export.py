@@ -288,7 +288,7 @@ def test_the_tools_on_bccd(tmp_path, monkeypatch, name):
     checkpoint, path = tmp_path / 'a.pth', tmp_path / 'a.onnx'
     torch.save(
         dict(
-            meta=dict(dataset_meta=META),
+            meta=dict(dataset_meta=cfg.test_dataloader.dataset.metainfo),
             state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
     _tool('export.py', config, checkpoint, path, '--raw')
     metrics = []
