@@ -1,6 +1,7 @@
 """The tools run in this process, in a folder with small data, configs and
 checkpoints."""
 import runpy
+import shlex
 import shutil
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def make_place(root):
 def run_tool(place, monkeypatch, capsys, line, whole=False):
     """Run a tool, or ``python -m mmtern`` as 'mmtern', in this process; its
     exit status, its last line and, with ``whole``, all that it printed."""
-    name, *arguments = line.split()
+    name, *arguments = shlex.split(line)
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(str(REPOSITORY / 'tools'))
     if name == 'mmtern':

@@ -5,6 +5,7 @@ import argparse
 import os
 import os.path as osp
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from rich.progress import (BarColumn, Progress, TextColumn, TimeElapsedColumn,
                            TimeRemainingColumn)
 from rich.table import Table
 
-from mmtern.engine.cli import Parser, fail
+from mmtern.engine.cli import Parser, fail, import_quietly, mistakes_told
 
 CONFIG = 'configs/{}_r18-lite_shapes.py'
 STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
@@ -183,6 +184,11 @@ def speed_of(path: str, reference: str) -> float:
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse_args(argv)
+    # Export needs packages that training does not; before any time is spent.
+    import_quietly('mmtern.deploy')
+    from mmtern.deploy import check_onnx_packages
+    with mistakes_told():
+        check_onnx_packages()
     console = Console(highlight=False)
     started = time.time()
     call('tools/make_shapes.py', 'data/shapes')
@@ -236,11 +242,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         f'{picture}\nreport: file://{osp.abspath(page)}', soft_wrap=True)
     minutes = (time.time() - started) / 60
     image = sorted(glob('data/shapes/test/*'))[0]
+    commands = (('tools/detect.py', made[1], image),
+                ('tools/sensitivity.py', start.config, start.checkpoint))
+    lines = [f'  {shlex.join(("python", *command))}\n' for command in commands]
     console.print(
         f'{minutes:.0f} minutes. Next, after "source .venv/bin/activate":\n'
-        f'  python tools/detect.py {made[1]} {image}\n'
-        f'  python tools/sensitivity.py {start.config} {start.checkpoint}\n'
-        '  python -m mmtern inspect mmdet::retinanet/'
+        f'{"".join(lines)}  python -m mmtern inspect mmdet::retinanet/'
         'retinanet_r50_fpn_1x_coco.py',
         soft_wrap=True)
 

@@ -2,6 +2,7 @@
 for PyTorch, or ONNX."""
 import argparse
 import os.path as osp
+import shlex
 from functools import partial
 from typing import Optional, Sequence
 
@@ -83,6 +84,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     onnx.add_argument(
         '--raw',
         action='store_true',
+        default=None,
         help='the head\'s outputs instead of boxes, for tools/test_onnx.py')
     onnx.add_argument(
         '--input-size',
@@ -117,7 +119,7 @@ def export(args: argparse.Namespace) -> None:
         fail(f'OUT must end in .safetensors or .onnx, but got {args.out!r}')
     others = PACKED_ONLY if to_onnx else ONNX_ONLY + CALIBRATION_ONLY
     for name in others:
-        if getattr(args, name):
+        if getattr(args, name) is not None:
             option = name.replace('_', '-')
             fail(f'--{option} does not apply to {args.out!r}')
     cfg = load_config(args)
@@ -125,7 +127,7 @@ def export(args: argparse.Namespace) -> None:
     require_file(args.checkpoint, 'checkpoint')
     names = ONNX_ONLY if to_onnx else PACKED_ONLY
     options = {name: getattr(args, name) for name in names}
-    options = {k: v for k, v in options.items() if v}
+    options = {k: v for k, v in options.items() if v is not None}
     if to_onnx:
         _set_activations(args, options)
     try:
@@ -167,11 +169,11 @@ def export(args: argparse.Namespace) -> None:
     before = sum(x.nbytes for x in model.state_dict().values())
     exact = '' if to_onnx or sizes.notes else ', equal bit by bit'
     tester = 'test_onnx.py' if to_onnx else 'test.py'
+    test = shlex.join(['python', f'tools/{tester}', args.config, args.out])
     settings = provenance.as_options(args.cfg_options or {})
     console.print(
         f'wrote {", ".join(paths)}: {megabytes(size)}, {before / size:.1f}x '
-        f'smaller{exact}; test it: python tools/{tester} {args.config} '
-        f'{args.out}{settings and " " + settings}',
+        f'smaller{exact}; test it: {test}{settings and " " + settings}',
         soft_wrap=True)
     if caution:
         warn(caution)

@@ -1,4 +1,5 @@
 """The table that ``python -m mmtern inspect`` shows."""
+import shlex
 from collections import Counter
 from typing import Optional
 
@@ -100,11 +101,13 @@ def _next(cfg: Config, plan: TernaryPlan, checkpoint: Optional[str]) -> str:
         kind = cfg.model.get('type', '...')
         return (f"model = dict(type='TernDetector', wrapped='{kind}') in a "
                 'config of yours over this one')
-    if not plan.wrapped:
-        return f'python tools/sensitivity.py {config} {checkpoint}'
     if checkpoint is None:
-        return f'python tools/train.py {config}'
-    return f'python tools/export.py {config} {checkpoint} OUT.safetensors'
+        command = ['tools/train.py', config]
+    elif plan.wrapped:
+        command = ['tools/export.py', config, checkpoint, 'OUT.safetensors']
+    else:
+        command = ['tools/sensitivity.py', config, checkpoint]
+    return shlex.join(['python', *command])
 
 
 def _layer_table(plan: TernaryPlan) -> Table:

@@ -1,9 +1,11 @@
 """Images to measure activations with."""
 import os
 import os.path as osp
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, Dict, Iterator, Optional
 
+import cv2
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -33,14 +35,16 @@ def calibration_images(cfg: Config,
         Tensor: An image, uint8, (C, H, W), channels in mmdet's order.
 
     Raises:
-        ValueError: If there are no images.
+        ValueError: If there are no images, or one cannot be read.
     """
     # A config's own copy() is shallow: edits would reach the test data.
     pipeline = deepcopy(test_pipeline(cfg))
     if folder is None:
         dataset = _training_data(cfg, pipeline)
         for index in _spread(len(dataset), count):
-            yield dataset[index]['inputs']
+            with _named(dataset.get_data_info(index)['img_path']):
+                image = dataset[index]
+            yield image['inputs']
         return
     if not osp.isdir(folder):
         raise ValueError(f'folder {folder!r} of calibration images does not '
@@ -53,8 +57,21 @@ def calibration_images(cfg: Config,
     compose = Compose([TRANSFORMS.build(x) for x in pipeline])
     for index in _spread(len(names), count):
         path = osp.join(folder, names[index])
-        yield compose(dict(img_path=path, img_id=index,
-                           instances=[]))['inputs']
+        with _named(path):
+            image = compose(dict(img_path=path, img_id=index, instances=[]))
+        yield image['inputs']
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Name the image that OpenCV fails on."""
+    try:
+        yield
+    # The second where it decodes nothing.
+    except (cv2.error, AssertionError) as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise ValueError(f'calibration image {path!r} cannot be read: '
+                         f'{reason}') from error
 
 
 def _spread(length: int, count: int) -> Iterator[int]:

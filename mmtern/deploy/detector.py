@@ -105,6 +105,11 @@ class OnnxDetector(BaseModel):
         padded = self._padded(image[None], fill.view(1, -1, 1, 1)).to(
             getattr(torch, self.description.get('pixels', 'uint8')))
         boxes, scores, labels = (x[0] for x in self._run(self.dense, padded))
+        if padded.shape[2:] != image.shape[1:]:
+            # The graph knows no other border than the padded image's.
+            height, width = image.shape[1:]
+            limits = boxes.new_tensor([width, height, width, height])
+            boxes = boxes.clamp(min=0).minimum(limits)
         scale = boxes.new_tensor(meta['scale_factor']).repeat(2)
         return InstanceData(bboxes=boxes / scale, scores=scores, labels=labels)
 

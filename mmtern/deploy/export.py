@@ -9,7 +9,8 @@ from ..convert import freeze, ternary_layers
 from ..files.container import check_target, write_atomically
 from .eight_bits import eight_bits, kept_layers
 from .graphs import DIVISOR, DetectorGraphs
-from .metadata import class_names, describe, description_of, input_rules
+from .metadata import (check_input_size, class_names, describe, description_of,
+                       input_rules)
 from .networks import check_supported
 from .size_table import GraphSize, OnnxSizeTable
 from .trace import Session
@@ -60,12 +61,13 @@ def save_onnx(model: nn.Module,
         images (Iterable[Tensor]): To measure 8-bit activations with; bytes
             (C, H, W) in mmdet's order, see :func:`calibration_images`.
         input_size (Sequence[int], optional): Height and width in pixels,
-            multiples of 32, of the only images to take. Defaults to None: any
-            size.
+            multiples of 32, of the only images to take; the pipeline's must
+            fit. Defaults to None: any size.
         pixels (str): Type of ``image`` unless ``raw``: 'uint8' or 'float32'.
         keep (Sequence[str]): Regular expressions of names of layers that
-            compute in float. The layer that puts out distributions (GFL)
-            always does, and layers that 8-bit inputs would spoil.
+            compute in float beside 8-bit activations. The layer that puts
+            out distributions (GFL) always does, and layers that 8-bit inputs
+            would spoil.
         raw (bool): Write the network alone, for
             :class:`mmtern.deploy.OnnxDetector`: normalized images to the
             head's outputs; of a two-stage detector a second file,
@@ -87,6 +89,10 @@ def save_onnx(model: nn.Module,
     if activations == 'int8' and weights == 'float':
         raise ValueError("8-bit activations need integer weights, but got "
                          "weights='float'")
+    if activations == 'float' and keep:
+        raise ValueError('keep names layers that stay float beside 8-bit '
+                         f'ones, but got keep={list(keep)!r} and '
+                         "activations='float'")
     if raw and pixels != 'uint8':
         raise ValueError('a raw graph takes normalized images, to which '
                          f'pixels={pixels!r} does not apply')
@@ -101,18 +107,19 @@ def save_onnx(model: nn.Module,
     head: Any = getattr(detector, 'roi_head', detector)
     classes = class_names(dataset_meta,
                           getattr(head.bbox_head, 'num_classes', None))
-    rules = None if raw else input_rules(cfg)
     kept = kept_layers(detector, keep)
     images = list(images) if activations == 'int8' else []
     if activations == 'int8' and not images:
         raise ValueError('8-bit activations are measured on images, but there '
                          'are none')
     whole = DetectorGraphs(detector, weights, raw, pixels)
+    rules = None if raw else input_rules(cfg, whole.channels)
+    if rules is not None and input_size is not None:
+        check_input_size(rules, input_size)
     notes = whole.find_form(input_size, cfg)
     form = whole.form
     facts: Dict[str, Any] = dict(
         form='raw' if raw else 'boxes',
-        weights=weights,
         activations=activations,
         input_size=list(form.size) if form.size else None,
         batch=form.batch,
@@ -130,6 +137,9 @@ def save_onnx(model: nn.Module,
         # 0: as many as a bin has cells.
         layers = head.bbox_roi_extractor.roi_layers
         facts['roi_samples'] = [layer.sampling_ratio for layer in layers]
+    found = sum(len(size.tensors) for size in sizes)
+    # Without ternary weights 8-bit activations go with 8-bit weights.
+    facts['weights'] = weights if found else activations
     files = []
     for target, graph, before, size in zip(targets, whole.assemble(graphs),
                                            whole.float_bytes(), sizes):
@@ -140,7 +150,6 @@ def save_onnx(model: nn.Module,
             raise ValueError('the metadata do not read back')
         write_atomically(target, data, force)
         files.append(GraphSize(target, before, len(data), size))
-    found = sum(len(size.tensors) for size in sizes)
     expected = len({id(x.latent) for x in ternary_layers(model).values()})
     if weights != 'float' and found < expected:
         notes.append(

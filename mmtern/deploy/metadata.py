@@ -1,15 +1,23 @@
 """What a file says of itself: classes, and how to make an image fit."""
+import inspect
 import json
 from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
+from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 
 from ..version import __version__
 
 KEY = 'mmtern'
 # Transforms that leave the pixels as they are.
-_NO_CHANGE = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadAnnotations',
-              'LoadEmptyAnnotations', 'PackDetInputs')
+_NO_CHANGE = ('LoadAnnotations', 'LoadEmptyAnnotations', 'PackDetInputs')
+# Of others the settings that are read here, or leave the pixels as they are.
+_LOADING = ('color_type', 'ignore_empty', 'backend_args', 'file_client_args')
+_KNOWN = dict(
+    LoadImageFromFile=_LOADING,
+    LoadImageFromNDArray=_LOADING,
+    Resize=('scale', 'keep_ratio', 'clip_object_border'),
+    Pad=('size', 'size_divisor', 'pad_to_square', 'pad_val'))
 
 
 def describe(model: Any, classes: Sequence[str], **facts: Any) -> None:
@@ -49,8 +57,12 @@ def class_names(dataset_meta: Dict[str, Any],
     return list(classes)
 
 
-def input_rules(cfg: Config) -> Dict[str, Any]:
+def input_rules(cfg: Config, channels: int) -> Dict[str, Any]:
     """Return how the config's test pipeline makes an image fit.
+
+    Args:
+        cfg (Config): With a test pipeline.
+        channels (int): Of an image.
 
     Returns:
         dict: ``resize``: None, or a mode ('edges': long and short edge within
@@ -65,7 +77,14 @@ def input_rules(cfg: Config) -> Dict[str, Any]:
     rules: Dict[str, Any] = dict(resize=None, pad=None)
     for transform in test_pipeline(cfg):
         kind = str(transform['type']).rsplit('.', 1)[-1]
-        if kind == 'Resize' and rules['resize'] is None and not rules['pad']:
+        if kind in _NO_CHANGE:
+            continue
+        _check_settings(kind, transform)
+        if kind in ('LoadImageFromFile', 'LoadImageFromNDArray'):
+            color = transform.get('color_type', 'color')
+            if color != 'color' and (color, channels) != ('grayscale', 1):
+                _unknown(transform)
+        elif kind == 'Resize' and rules['resize'] is None and not rules['pad']:
             scale = transform.get('scale')
             if isinstance(scale, int):
                 scale = (scale, scale)
@@ -88,9 +107,38 @@ def input_rules(cfg: Config) -> Dict[str, Any]:
                 divisor=transform.get('size_divisor'),
                 square=bool(transform.get('pad_to_square', False)),
                 value=int(value))
-        elif kind not in _NO_CHANGE:
+        else:
             _unknown(transform)
     return rules
+
+
+def check_input_size(rules: Dict[str, Any], size: Sequence[int]) -> None:
+    """Refuse a size of all images that is too small for the pipeline's.
+
+    Args:
+        rules (dict): Of :func:`input_rules`.
+        size (Sequence[int]): Height and width in pixels.
+
+    Raises:
+        ValueError: If no image of the largest size fits, whichever way it is
+            turned.
+    """
+    resize, pad = rules['resize'], rules['pad'] or {}
+    fixed = pad.get('size')
+    if not resize and not fixed:
+        return
+    width, height = fixed or resize['scale']
+    if pad.get('square'):
+        width = height = max(width, height)
+    step = pad.get('divisor') or 1
+    width, height = (-(-side // step) * step for side in (width, height))
+    turned = not fixed and resize['mode'] == 'edges'
+    shapes = [(height, width)] + [(width, height)] * turned
+    if not any(x <= size[0] and y <= size[1] for x, y in shapes):
+        raise ValueError(
+            'input_size must hold the test pipeline\'s images, up to '
+            f'{height} x {width} pixels (height x width), but got {size[0]} x '
+            f'{size[1]}; its Resize sets their scale')
 
 
 def test_pipeline(cfg: Config) -> List[Dict[str, Any]]:
@@ -108,6 +156,21 @@ def test_pipeline(cfg: Config) -> List[Dict[str, Any]]:
         raise ValueError('the config has no test_dataloader with a pipeline, '
                          'which tells how an image is made to fit')
     return dataset['pipeline']
+
+
+def _check_settings(kind: str, transform: Dict[str, Any]) -> None:
+    """Refuse a transform with a setting that is not read, unless it has its
+    default."""
+    if kind not in _KNOWN:
+        _unknown(transform)
+    known = ('type', '_scope_', *_KNOWN[kind])
+    defaults = inspect.signature(TRANSFORMS.get(kind).__init__).parameters
+    for key in set(transform) - set(known):
+        if key not in defaults or transform[key] != defaults[key].default:
+            raise ValueError(
+                f'the test pipeline\'s {kind} has {key}={transform[key]!r}, '
+                'which tools that make an image fit do not know; --raw writes '
+                'the network alone')
 
 
 def _unknown(transform: Dict[str, Any]) -> NoReturn:

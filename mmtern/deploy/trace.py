@@ -70,16 +70,6 @@ def trace(module: nn.Module, inputs: Dict[str,
     return model
 
 
-def run(model: 'onnx.ModelProto',
-        inputs: Dict[str, np.ndarray]) -> List[np.ndarray]:
-    """Return the outputs of a model in onnxruntime.
-
-    Raises:
-        ValueError: If onnxruntime cannot load or run it.
-    """
-    return Session(model.SerializeToString()).run(inputs)
-
-
 class Session:
     """One graph on onnxruntime's CPU provider.
 

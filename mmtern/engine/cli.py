@@ -4,6 +4,7 @@ end the program."""
 import io
 import os
 import os.path as osp
+import shlex
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -334,7 +335,7 @@ def require_load_from(path: Optional[str], config: str) -> None:
     remedy = ''
     source = osp.join(osp.dirname(config), name)
     if osp.isfile(source):
-        remedy = f'; "python tools/train.py {source}" makes it'
+        remedy = f'; "python tools/train.py {shlex.quote(source)}" makes it'
     for found in sorted(
             glob(osp.join('work_dirs', '**', name), recursive=True)):
         checkpoint = latest_whole_checkpoint(osp.dirname(found))

@@ -1,5 +1,6 @@
 """The page's first sections: accuracy, pictures, sizes."""
 import os.path as osp
+import shlex
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
@@ -321,13 +322,14 @@ def next_commands(run: WorkDir,
         return []
     packed = osp.join(run.path, f'{run.name}.safetensors')
     commands = [
-        ('the file to ship', f'python tools/export.py {run.config_file} '
-         f'{run.last_checkpoint} {packed}'),
-        ('its AP', f'python tools/test.py {run.config_file} {packed}'),
+        ('the file to ship', 'tools/export.py', run.config_file,
+         run.last_checkpoint, packed),
+        ('its AP', 'tools/test.py', run.config_file, packed),
     ]
     if twin is None and start_epochs(run):
         twin = _run_of(str(run.start_checkpoint))
     if twin is not None and twin.last_checkpoint and twin.config_file:
-        commands.append(('which layers cost AP', 'python tools/sensitivity.py '
-                         f'{twin.config_file} {twin.last_checkpoint}'))
-    return commands
+        commands.append(('which layers cost AP', 'tools/sensitivity.py',
+                         twin.config_file, twin.last_checkpoint))
+    return [(purpose, shlex.join(('python', *command)))
+            for purpose, *command in commands]

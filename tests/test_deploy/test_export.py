@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mmtern.deploy import OnnxDetector, check_onnx_packages, save_onnx
 from mmtern.deploy.networks import group_levels
 from mmtern.files.load import build_trained
+from mmtern.models import float_config
 from tests.small_detectors import (small_faster_rcnn, small_retinanet,
                                    ternary_twin)
 
@@ -168,6 +169,27 @@ def test_one_size_only(tmp_path):
         runner.test_step(batch((128, 128)))
 
 
+def test_boxes_end_where_the_image_does(tmp_path):
+    """Whatever is filled up behind it."""
+    model, cfg = build('retinanet')
+    with torch.no_grad():
+        model.bbox_head.retina_reg.bias.fill_(2)  # large boxes
+    path = str(tmp_path / 'a.onnx')
+    save_onnx(model, cfg, path, META, input_size=(256, 320))
+    (found, ) = OnnxDetector(path, cfg.model).test_step(batch((100, 150)))
+    boxes = found.pred_instances.bboxes
+    assert boxes.amin() >= 0
+    assert boxes[:, 2:].amax(0).tolist() == [150, 100]
+
+
+def test_a_size_that_the_pipelines_images_do_not_fit_in(tmp_path):
+    model, cfg = build('retinanet')
+    path = tmp_path / 'a.onnx'
+    with pytest.raises(ValueError, match='up to 240 x 320 pixels'):
+        save_onnx(model, cfg, str(path), META, input_size=(160, 160))
+    assert not path.exists()
+
+
 @pytest.mark.parametrize('size', [(100, 128), (0, 32), (32, ), (-32, 32)])
 def test_bad_sizes(tmp_path, size):
     model, cfg = build('retinanet')
@@ -190,6 +212,31 @@ def test_existing_files_are_kept(tmp_path):
     with pytest.raises(FileExistsError, match='a.roi.onnx'):
         save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META, raw=True)
     assert [p.name for p in tmp_path.iterdir()] == ['a.roi.onnx']
+
+
+def test_a_folder_is_no_target(tmp_path):
+    model, cfg = build('retinanet')
+    (tmp_path / 'a.onnx').mkdir()
+    with pytest.raises(IsADirectoryError, match='a.onnx. is a folder'):
+        save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META, force=True)
+
+
+def test_float_activations_keep_no_layers(tmp_path):
+    model, cfg = build('retinanet')
+    with pytest.raises(ValueError, match="got keep=.'neck'. and activations"):
+        save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META, keep=['neck'])
+
+
+@pytest.mark.parametrize('activations, expected', [('float', 'float'),
+                                                   ('int8', 'int8')])
+def test_a_float_detector_has_no_2_bit_weights(tmp_path, activations,
+                                               expected):
+    _, cfg = build('retinanet')
+    path = str(tmp_path / 'a.onnx')
+    model = MODELS.build(float_config(cfg.model)).eval()
+    pixels = batch((96, 128))['inputs']
+    save_onnx(model, cfg, path, META, activations=activations, images=pixels)
+    assert OnnxDetector(path, cfg.model).description['weights'] == expected
 
 
 def test_other_files_are_refused(tmp_path):
@@ -241,7 +288,7 @@ def test_the_tools_on_bccd(tmp_path, monkeypatch, name):
     checkpoint, path = tmp_path / 'a.pth', tmp_path / 'a.onnx'
     torch.save(
         dict(
-            meta=dict(dataset_meta=META),
+            meta=dict(dataset_meta=cfg.test_dataloader.dataset.metainfo),
             state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
     _tool('export.py', config, checkpoint, path, '--raw')
     metrics = []

@@ -67,6 +67,7 @@ def test_a_layer_to_keep_stays():
 def test_sides_must_be_even(tmp_path, divisor, size, over):
     model, cfg = build('retinanet')
     model.data_preprocessor.pad_size_divisor = divisor
+    cfg.test_dataloader.dataset.pipeline[1].scale = (128, 96)
     path = tmp_path / 'a.onnx'
     save_onnx(
         spread(model),

@@ -2,6 +2,7 @@
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -109,6 +110,11 @@ MISTAKES = {
     "OUT must end in .safetensors or .onnx, but got 'out.pt'",
     'export tern.py tern.pth tern.py.safetensors --input-size 64 64':
     "--input-size does not apply to 'tern.py.safetensors'",
+    'export tern.py tern.pth new.safetensors --calibrate 0':
+    "--calibrate does not apply to 'new.safetensors'",
+    'export tern.py tern.pth new.onnx --raw --keep neck':
+    "keep names layers that stay float beside 8-bit ones, but got keep=['neck'"
+    "] and activations='float'",
     'export tern.py tern.pth text.safetensors':
     "'text.safetensors' exists and is left as it is; --force replaces it",
     'export float.py float.pth out.safetensors':
@@ -234,6 +240,31 @@ def test_a_test_ends_in_one_line_that_says_it_all(place, monkeypatch, capsys):
         assert status == 0
         assert re.fullmatch(
             rf'test AP [\d.]+, AP50 [\d.]+; {words}, [\d.]+ MB', said)
+
+
+def test_the_demo_asks_for_its_packages_before_it_trains(
+        place, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    status, said = run_tool(place, monkeypatch, capsys, 'demo')
+    assert status == 1
+    assert said.startswith('error: ONNX needs onnxruntime >= ')
+
+
+def test_commands_to_copy_are_quoted(place, monkeypatch, capsys):
+    """As a shell takes them: paths may hold spaces."""
+    folder = place / 'a folder'
+    folder.mkdir()
+    for name in ('tern.py', 'tern.pth'):
+        shutil.copy(place / name, folder / name)
+    for line, command in (
+        ("export 'a folder/tern.py' 'a folder/tern.pth' 'a folder/out."
+         "safetensors'", "test it: python tools/test.py 'a folder/tern.py' "
+         "'a folder/out.safetensors'"),
+        ("mmtern inspect 'a folder/tern.py' 'a folder/tern.pth'",
+         "next: python tools/export.py 'a folder/tern.py' 'a folder/tern.pth' "
+         'OUT.safetensors')):
+        status, said = run_tool(place, monkeypatch, capsys, line)
+        assert status == 0 and said.endswith(command)
 
 
 def test_the_demo_reads_what_the_tools_say(place, monkeypatch, capsys):
