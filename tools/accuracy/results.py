@@ -31,8 +31,8 @@ def _of_today(line: Line) -> Line:
         return dict(line, method='mmtern-0.1')
     changes = [x for x in line.get('ablation', '').split('+') if x]
     settings = line.get('settings', {'modules': None})
-    if ('modules' in settings or settings.get('teacher')
-            or 'no-distillation' in changes):
+    named = {'no-distillation', 'neck-teaches'}.intersection(changes)
+    if 'modules' in settings or named:
         return line
     taught = 'neck-and-head-teach' if 'teacher' in settings else 'neck-teaches'
     return dict(line, ablation='+'.join([*changes, taught]))
