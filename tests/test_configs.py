@@ -21,7 +21,7 @@ PATHS = sorted(path.name for path in ROOT.glob('*.py'))
 TERNARY = [name for name in PATHS if name.startswith('tern_')]
 OURS = [
     'TernaryScheduleHook', 'TernaryRegularizerHook', 'TernaryDistillationHook',
-    'TernaryBatchNormHook', 'TernaryStatisticsHook', 'TernaryGuardHook'
+    'TernaryStatisticsHook', 'TernaryBatchNormHook', 'TernaryGuardHook'
 ]
 # One config or more of each folder of mmdet's that sets custom_hooks.
 WITH_CUSTOM_HOOKS = [

@@ -14,7 +14,7 @@ ternary_hooks = dict(
     # The float detector that the run begins from teaches what it computes,
     # which wants a trained one: ternary_lite.py goes without.
     distillation=dict(type='TernaryDistillationHook'),
+    statistics=dict(type='TernaryStatisticsHook'),
     # What is validated and saved has the statistics of its own weights.
     batch_norm=dict(type='TernaryBatchNormHook'),
-    statistics=dict(type='TernaryStatisticsHook'),
     guard=dict(type='TernaryGuardHook'))

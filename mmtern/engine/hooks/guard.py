@@ -49,6 +49,8 @@ class TernaryGuardHook(Hook):
     Args:
         interval (int): Iterations between two looks. Defaults to 50.
     """
+    # After whatever changes weights or statistics, before a checkpoint.
+    priority = 'LOW'
 
     def __init__(self, interval: int = 50) -> None:
         check_positive_count('interval', interval)
