@@ -1,6 +1,7 @@
 """One run of the accuracy benchmark: config, training, test, result
 line."""
 import hashlib
+import json
 import os.path as osp
 import subprocess
 import time
@@ -180,7 +181,10 @@ def measure(run: Run, folder: str) -> Dict[str, Any]:
         own training and test.
     """
     checkpoint = train_float(run, folder)
-    work_dir = osp.join(folder, run.name)
+    # A method whose settings have changed does not find its old runs.
+    settings = json.dumps(settings_of(run), sort_keys=True).encode()
+    digest = hashlib.sha256(settings).hexdigest()[:8]
+    work_dir = osp.join(folder, f'{run.name}_{digest}')
     cfg = ternary_config(run, work_dir, checkpoint)
     started = time.time()
     history = _train(cfg).message_hub
