@@ -54,9 +54,10 @@ def eight_bits(whole: DetectorGraphs, images: Sequence[Tensor], kept: Set[str],
             notes.append(f'RoIAlign takes {SAMPLES} x {SAMPLES} samples a bin')
     lost = run.spoiled_layers(kept)
     if lost:
-        notes.append(
-            '8 bits would spoil the inputs of some layers; these and '
-            f'those around them stay float: {", ".join(sorted(lost))}')
+        first = ', '.join(sorted(lost)[:3])
+        more = f' and {len(lost) - 3} more' if len(lost) > 3 else ''
+        notes.append('8 bits would spoil the inputs of some layers; these and '
+                     f'those around them stay float: {first}{more}')
     kept = kept | lost
     graphs, sizes = run.quantized(kept, progress)
     float_nodes = {
