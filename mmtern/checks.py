@@ -14,6 +14,12 @@ def is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and is_number(value) and value >= 0
 
 
+def first_three(names: Sequence[str]) -> str:
+    """Return names as a sentence can hold them: 'a, b, c and 5 more'."""
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    return ', '.join(names[:3]) + more
+
+
 def check_choice(name: str, value: object, accepted: Sequence[str]) -> None:
     """Raise ``ValueError`` unless ``value`` is one of those accepted."""
     if value not in accepted:

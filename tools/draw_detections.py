@@ -2,7 +2,6 @@
 each, with AP and size of the file in the titles."""
 import argparse
 import io
-import os.path as osp
 from contextlib import redirect_stdout
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -170,10 +169,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     with mistakes_told():
         import_quietly('mmdet.datasets', 'mmdet.evaluation')
         from mmtern.analysis.evaluation import read_ground_truth, run_detector
-        from mmtern.analysis.shipped_size import shipped_size
+        from mmtern.analysis.shipped_size import size_to_ship
         from mmtern.engine.checkpoints import read_checkpoint
         from mmtern.files import provenance
-        from mmtern.files.address import local_copy, names_packed
         from mmtern.files.container import check_target
         from mmtern.files.load import build_trained
         from mmtern.files.sizes import megabytes
@@ -192,9 +190,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             with only_warnings_logged(), redirect_stdout(io.StringIO()):
                 found = run_detector(title, cfg, checkpoint, tests)
                 model, _ = build_trained(cfg, checkpoint)
-            size = (
-                osp.getsize(local_copy(checkpoint))
-                if names_packed(checkpoint) else shipped_size(model, cfg))
+            size = size_to_ship(checkpoint, model, cfg)
             told = f', {megabytes(size)}' if size else ''
             rows.append(
                 Row(f'{title}: AP {found.accuracy.ap:.1f}{told}', found.found,

@@ -1,7 +1,6 @@
 """Test a detector with its config's metrics (AP); arguments as in mmdet's
 test.py. The unit tests of mmtern itself are run by tools/test.sh."""
 import argparse
-import os.path as osp
 from copy import deepcopy
 from typing import Dict, Optional, Sequence
 
@@ -11,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmtern.analysis.measure import summarize
-from mmtern.analysis.shipped_size import shipped_size
+from mmtern.analysis.shipped_size import size_to_ship
 from mmtern.engine.checkpoints import read_checkpoint
 from mmtern.engine.cli import (Parser, add_common_arguments, fail,
                                import_quietly, in_short, load_config,
@@ -19,7 +18,6 @@ from mmtern.engine.cli import (Parser, add_common_arguments, fail,
                                require_keys, warn)
 from mmtern.engine.distributed import leave_process_group
 from mmtern.files import provenance, refuse_other_files
-from mmtern.files.address import local_copy, names_packed
 from mmtern.files.sizes import megabytes
 
 
@@ -109,9 +107,7 @@ def test(args: argparse.Namespace) -> None:
             DumpDetResults(out_file_path=args.out))
     metrics = runner.test()
     if runner.rank == 0:
-        packed = names_packed(args.checkpoint)
-        size = osp.getsize(local_copy(
-            args.checkpoint)) if packed else shipped_size(model.cpu(), plain)
+        size = size_to_ship(args.checkpoint, model.cpu(), plain)
         print(summary(metrics, model, size), flush=True)
         sentence = provenance.warning(plain, checkpoint, args.checkpoint,
                                       args.config)

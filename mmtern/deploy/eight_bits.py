@@ -10,6 +10,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from torch import Tensor, nn
 
+from ..checks import first_three
 from ..files.sizes import Sizes
 from .activations import LAYERS, float_layers, layer_name, quantize, spoiled
 from .agreement import agreement
@@ -54,10 +55,9 @@ def eight_bits(whole: DetectorGraphs, images: Sequence[Tensor], kept: Set[str],
             notes.append(f'RoIAlign takes {SAMPLES} x {SAMPLES} samples a bin')
     lost = run.spoiled_layers(kept)
     if lost:
-        first = ', '.join(sorted(lost)[:3])
-        more = f' and {len(lost) - 3} more' if len(lost) > 3 else ''
-        notes.append('8 bits would spoil the inputs of some layers; these and '
-                     f'those around them stay float: {first}{more}')
+        notes.append(
+            '8 bits would spoil the inputs of some layers; these and '
+            f'those around them stay float: {first_three(sorted(lost))}')
     kept = kept | lost
     graphs, sizes = run.quantized(kept, progress)
     float_nodes = {

@@ -339,10 +339,10 @@ def _float_teacher(runner: Runner, path: str) -> Tuple[nn.Module, List[str]]:
                 model=float_config(cfg['model']),
                 default_scope=cfg.get('default_scope'))))
     own = teacher.state_dict()
-    if ternary_layers(teacher):
-        raise ValueError(
-            "the config's float twin still has ternary layers, like "
-            f'{next(iter(ternary_layers(teacher)))}')
+    left = list(ternary_layers(teacher))
+    if left:
+        raise ValueError("the config's float twin still has ternary layers, "
+                         f'like {left[0]}')
     teacher.load_state_dict(
         {
             name: value

@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ...checks import check_positive_count
+from ...checks import check_positive_count, first_three
 from ..distributed import unwrapped
 
 
@@ -85,9 +85,7 @@ class TernaryGuardHook(Hook):
         count = torch.tensor(len(bad))
         all_reduce(count, 'max')
         if count:
-            more = f' and {len(bad) - 3} more' if len(bad) > 3 else ''
-            where = f'{", ".join(bad[:3])}{more}' if bad else (
-                "another rank's weights or statistics")
+            where = first_three(bad) or "another rank's weights or statistics"
             raise FloatingPointError(
                 f'NaN or infinity in {where} at iteration {runner.iter}: '
                 'lower the learning rate or clip gradients, and resume from '

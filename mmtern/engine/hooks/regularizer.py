@@ -153,7 +153,7 @@ class TernaryRegularizerHook(AttachedHook):
         strength = self.strength(self._runner)
         self._loss = None
         # Not while BatchNorm's statistics are estimated.
-        if (mode != 'loss' or strength == 0 or not torch.is_grad_enabled()):
+        if mode != 'loss' or strength == 0 or not torch.is_grad_enabled():
             return
         self._loss = cosine_distances(self._layers.values()) * strength
 
