@@ -6,6 +6,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence
 from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
 
+from ..files.type_names import type_name
 from ..version import __version__
 
 KEY = 'mmtern'
@@ -76,7 +77,7 @@ def input_rules(cfg: Config, channels: int) -> Dict[str, Any]:
     """
     rules: Dict[str, Any] = dict(resize=None, pad=None)
     for transform in test_pipeline(cfg):
-        kind = str(transform['type']).rsplit('.', 1)[-1]
+        kind = type_name(transform['type'])
         if kind in _NO_CHANGE:
             continue
         _check_settings(kind, transform)

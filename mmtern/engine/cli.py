@@ -19,6 +19,7 @@ from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, OPTIMIZERS, Registry
 
+from ..files.type_names import type_name, use_registered_names
 from .building import build_model, only_warnings_logged
 from .data import DATA_SECTION, check_data
 from .mistakes import did_you_mean, registered_names, sentence_for
@@ -212,6 +213,7 @@ def read_config(name: str, options: Optional[dict]) -> Config:
         told = ' '.join(str(error).split())[:600] or 'no reason given'
         fail(f'config {name!r} cannot be read: '
              f'{type(error).__name__}: {told}')
+    use_registered_names(list(cfg.values()))
     if options is not None:
         _merge_options(cfg, options)
     return cfg
@@ -281,7 +283,7 @@ def _check_hooks(cfg: Config) -> None:
     for hook in hooks:
         kind = hook.get('type') if isinstance(hook, dict) else None
         _check_registered(HOOKS, kind)
-        if isinstance(kind, str) and kind.startswith('Ternary'):
+        if type_name(kind).startswith('Ternary'):
             HOOKS.build(hook)
 
 

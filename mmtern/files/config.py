@@ -12,25 +12,24 @@ import ast
 import math
 import re
 import sys
-from typing import (Any, Dict, FrozenSet, Iterator, List, Mapping, Optional,
-                    Sequence, Set, Tuple)
+from typing import (Any, Dict, FrozenSet, Iterator, List, Optional, Sequence,
+                    Set, Tuple)
 
-import mmengine.registry
-from mmdet import registry as mmdet_registry
 from mmengine.config import Config
-from mmengine.registry import Registry
 from torch import nn
 
 from .errors import TernaryFileError
+from .type_names import (TYPE_KEYS, dicts_in, import_mmdet_parts,
+                         imported_object, registries, use_registered_names)
 
 _PLAIN = (str, int, float, bool, type(None))
 _NOT_FINITE = ('inf', '-inf', 'nan')
 
 TRUST = 'load_detector(path, trust_config=True) loads it all the same'
 
-# Keys whose value a registry looks up. Some are names in mmengine's runner
-# only, where other keys of the same name hold words of another kind.
-_TYPES = ('type', 'wrapped', 'runner_type')
+# Beside types, keys whose value a registry looks up. Some are names in
+# mmengine's runner only, where other keys of the same name hold words of
+# another kind.
 _FUNCTIONS = ('constructor', 'collate_fn', 'worker_init_fn', 'check_fn',
               'auto_wrap_policy', 'param_init_fn', 'policy')
 _SCOPES = ('_scope_', 'default_scope')
@@ -94,6 +93,7 @@ def config_to_text(cfg: Config, classes: Sequence[str] = ()) -> str:
     """
     kept = {k: v for k, v in cfg.to_dict().items() if k in _KEPT}
     values = parse_config(render_config(kept))
+    use_registered_names(values)
     _forget_pretrained(values)
     loader = values.get('test_dataloader')
     if isinstance(loader, dict) and 'dataset' in loader:
@@ -121,6 +121,7 @@ def safe_config(text: str, classes: Tuple[str, ...],
     """
     values = parse_config(text)
     try:
+        use_registered_names(values)
         _forget_pretrained(values)
         if not trust_config:
             _detach(values, classes)
@@ -326,7 +327,7 @@ def _refuse_name(where: str, key: Any, value: Any,
     if key in _FUNCTIONS and isinstance(value, str):
         if ('.' in value or key == 'collate_fn') and not _registered(value):
             _refuse(where, value, 'which is not registered')
-    if key not in _TYPES or value is None:
+    if key not in TYPE_KEYS or value is None:
         return
     if not isinstance(value, str):
         # A variable of the name ``type``, or of parts by type.
@@ -341,7 +342,7 @@ def _refuse_name(where: str, key: Any, value: Any,
 
 
 def _refuse_opening(where: str, key: Any, value: Any, model: bool) -> None:
-    if key in _TYPES and isinstance(value, str):
+    if key in TYPE_KEYS and isinstance(value, str):
         if value.rpartition('.')[2] in _FETCHING:
             _refuse(where, value, 'which reads or fetches other files')
     elif key in _FILES and value is not None:
@@ -355,37 +356,23 @@ def _refuse_opening(where: str, key: Any, value: Any, model: bool) -> None:
         _refuse(where, value, 'which looks like a file or an address')
 
 
-def _registries() -> Iterator[Registry]:
-    waiting = [
-        value for value in vars(mmengine.registry).values()
-        if isinstance(value, Registry)
-    ]
-    while waiting:
-        registry = waiting.pop()
-        waiting.extend(registry.children.values())
-        yield registry
-
-
 def _scopes() -> Set[str]:
     # mmcv and mmtern have no registries of their own; mmengine falls back to
     # the one that is asked.
-    return {registry.scope for registry in _registries()} | {'mmcv', 'mmtern'}
+    return {registry.scope for registry in registries()} | {'mmcv', 'mmtern'}
 
 
 def _registered(name: str, kinds: Optional[FrozenSet[str]] = None) -> bool:
     if _found(name, kinds):
         return True
-    # mmdet registers its parts when they are first asked for.
-    for value in vars(mmdet_registry).values():
-        if isinstance(value, Registry):
-            value.import_from_location()
+    import_mmdet_parts()
     return _found(name, kinds)
 
 
 def _found(name: str, kinds: Optional[FrozenSet[str]]) -> bool:
     scope, _, rest = name.partition('.')
-    target = _imported(name)
-    for registry in _registries():
+    target = imported_object(name)
+    for registry in registries():
         if kinds is not None and registry.name not in kinds:
             continue
         parts = registry.module_dict
@@ -405,13 +392,6 @@ def _is_pooling(name: str) -> bool:
     from mmcv import ops
     found = getattr(ops, name, None) if name in ops.__all__ else None
     return isinstance(found, type) and issubclass(found, nn.Module)
-
-
-def _imported(name: str) -> Any:
-    """Return the object of a dotted name if its module has been imported."""
-    module, _, attribute = name.rpartition('.')
-    return vars(
-        sys.modules[module]).get(attribute) if module in sys.modules else None
 
 
 def _detach(config: Dict[str, Any], classes: Sequence[str]) -> None:
@@ -448,24 +428,6 @@ def _empty_dataset(dataset: Any, classes: Sequence[str]) -> Dict[str, Any]:
         pipeline=_pipeline(dataset),
         test_mode=True,
         lazy_init=True)
-
-
-def dicts_in(node: Any) -> Iterator[Any]:
-    """Yield every dict in a config's tree, a dict before those in it."""
-    if isinstance(node, Mapping):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from dicts_in(child)
-
-
-def type_name(kind: Any) -> str:
-    """Return the bare name of a config's ``type``: a string, with or without a
-    scope or module before it, or the class or function itself."""
-    if not isinstance(kind, str):
-        kind = getattr(kind, '__name__', '')
-    return kind.rpartition('.')[2]
 
 
 def _forget_pretrained(config: Dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ from torch import nn
 
 from ..convert import ternary_from_config, ternary_layers
 from .address import names_packed
-from .config import UNTRAINED, dicts_in, parse_config, type_name
+from .config import UNTRAINED, parse_config
 from .errors import TernaryFileError
+from .type_names import dicts_in, type_name
 
 # Types in a model config that make a part of it ternary: wrappers, and layers
 # with the types of their float twins.
@@ -61,7 +62,7 @@ def _model_of(cfg: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
     model = cfg.get('model')
     if not isinstance(model, Mapping):
         return None
-    if 'type' not in model or model['type'] in ('DetTTAModel', ):
+    if type_name(model.get('type')) in ('', 'DetTTAModel'):
         model = model.get('module', model)
     return model
 

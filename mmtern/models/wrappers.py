@@ -16,8 +16,8 @@ from torch import nn
 
 from ..convert import convert_from_config, ternary_from_config
 from ..files import refuse_other_files
-from ..files.config import dicts_in, type_name
 from ..files.provenance import LAYERS, WRAPPERS
+from ..files.type_names import dicts_in, type_name
 
 
 def _build_ternary(wrapped: Union[str, type,

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 
 from ..engine.checkpoints import read_checkpoint
+from ..files.type_names import use_registered_names
 
 Rows = List[Dict[str, float]]
 # COCO, VOC, then whatever a metric calls a mean AP.
@@ -95,6 +96,8 @@ class WorkDir:
             own = self._checkpoint_config()
             if own is not None and not own.get('resume'):
                 self.config, self.start = own, own.get('load_from')
+        if self.config is not None:
+            use_registered_names(list(self.config.values()))
         self.folder = records[-1].folder if records else None
         self.config_file: Optional[str] = dumped[-1] if dumped else None
         self.name = osp.splitext(

@@ -2,6 +2,8 @@
 from copy import deepcopy
 
 import pytest
+from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets.transforms import Pad, Resize
 from mmengine.config import Config
 
 from mmtern.deploy.metadata import check_input_size, input_rules
@@ -29,6 +31,10 @@ def test_rules_of_a_pipeline():
     pad.update(padding_mode='constant', _scope_='mmdet')
     assert rules_of(
         resize, pad, color_type='color', backend_args=dict(x=1)) == plain
+    # As configs have it that import their types.
+    assert rules_of(
+        dict(resize, type=Resize), dict(pad, type=Pad),
+        type=LoadImageFromFile) == plain
     assert rules_of(
         color_type='grayscale', channels=1) == dict(
             resize=None, pad=None)

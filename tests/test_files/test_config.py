@@ -491,6 +491,12 @@ def test_a_new_style_config_names_its_types_by_module(good, tmp_path):
     values = parse_config(read_packed(str(good)).config)
     values['model']['wrapped'] = 'mmdet.models.RetinaNet'
     values['model']['neck']['type'] = 'mmdet.models.necks.fpn.FPN'
+    # mmdet.models.losses has functions of these modules' names.
+    values['model']['bbox_head'].update(
+        loss_bbox=dict(type='mmdet.models.losses.iou_loss.GIoULoss'),
+        reg_decoded_bbox=True)
     put('optim_wrapper.optimizer.type', 'torch.optim.sgd.SGD')(values)
     path = with_text(good, tmp_path, render_config(values))
-    assert mmtern.load_detector(path).neck.num_outs == 5
+    detector = mmtern.load_detector(path)
+    assert detector.neck.num_outs == 5
+    assert type(detector.bbox_head.loss_bbox).__name__ == 'GIoULoss'

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import DetInferencer, inference_detector, init_detector
+from mmdet.models import L1Loss
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -291,6 +292,21 @@ def test_config_text_rebuilds_the_model_without_its_checkpoints(tmp_path):
     assert again.model == cfg.model
     pipeline = cfg.test_dataloader.dataset.pipeline
     assert again.test_dataloader.dataset.pipeline == pipeline
+
+
+def test_a_file_of_a_config_that_imports_its_types_loads(tmp_path):
+    cfg = config('retinanet')
+    model = MODELS.build(cfg.model)
+    # As mmengine writes them.
+    cfg.model.update(
+        type='mmtern.models.wrappers.TernDetector',
+        wrapped='mmdet.models.detectors.retinanet.RetinaNet')
+    cfg.model.bbox_head.loss_bbox = dict(
+        type='mmdet.models.losses.smooth_l1_loss.L1Loss')
+    path = str(tmp_path / 'a.safetensors')
+    save_packed(model, cfg, path, META)
+    detector = mmtern.load_detector(path)
+    assert isinstance(detector.bbox_head.loss_bbox, L1Loss)
 
 
 @pytest.mark.parametrize('arguments, sentence', [
