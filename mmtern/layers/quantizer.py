@@ -14,6 +14,7 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..ops import (Projection, QuantizedWeight, ThresholdRule, empty_as,
@@ -112,7 +113,15 @@ def _autocast_dtype(weight: Tensor) -> torch.dtype:
 
 def _is_transformed(weight: Tensor) -> bool:
     """Whether ``weight`` is a stand-in without memory of its own: that of a
-    ``torch.func`` transform, or a fake one of ``torch.export``."""
+    ``torch.func`` transform, or a fake one of ``torch.export``.
+
+    Raises:
+        TypeError: For one of ``torch.fx``, which follows no choices.
+    """
+    if isinstance(weight, Proxy):
+        raise TypeError(
+            'torch.fx, and so the runner\'s efficient_conv_bn_eval, cannot '
+            'trace ternary layers; trace mmtern.freeze(model)')
     try:
         weight.data_ptr()
     except RuntimeError:

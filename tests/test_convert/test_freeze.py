@@ -150,6 +150,15 @@ def test_training_is_refused():
         for name in ('first', 'grouped', 'last'))
 
 
+def test_symbolic_tracing():
+    model = network()
+    # What mmengine's efficient_conv_bn_eval begins with.
+    with pytest.raises(TypeError, match='trace mmtern.freeze'):
+        torch.fx.symbolic_trace(model)
+    frozen = freeze(model)
+    assert torch.equal(torch.fx.symbolic_trace(frozen)(X), frozen(X))
+
+
 def test_copies_and_pickles():
     frozen = freeze(network())
     buffer = io.BytesIO()
