@@ -6,7 +6,7 @@ import torch
 from mmdet.engine.hooks import MeanTeacherHook
 from mmdet.models import RetinaNet
 from mmdet.structures.bbox import bbox_flip
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from mmtern import ternary_layers
@@ -26,6 +26,22 @@ def gradients(detector) -> dict:
         for name, parameter in detector.named_parameters()
         if parameter.grad is not None
     }
+
+
+def test_a_config_that_imports_its_types(tmp_path):
+    base, child = tmp_path / 'base.py', tmp_path / 'child.py'
+    model = small_retinanet().to_dict()
+    del model['type']
+    base.write_text('from mmdet.models import RetinaNet\n'
+                    f'model = dict(type=RetinaNet, **{model!r})\n')
+    # As docs/options.md has it.
+    child.write_text('from mmengine.config import read_base\n'
+                     'with read_base():\n'
+                     '    from .base import *\n'
+                     'from mmtern.models import TernDetector\n'
+                     'model.update(type=TernDetector, wrapped=model.type)\n')
+    detector = build(Config.fromfile(child).model)
+    assert type(detector) is RetinaNet and ternary_layers(detector)
 
 
 @pytest.mark.parametrize('model', [small_retinanet, small_faster_rcnn])
