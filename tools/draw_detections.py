@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from mmengine.config import Config
 
 from mmtern.engine.cli import (Parser, fail, import_quietly, mistakes_told,
-                               only_warnings_logged, require_data,
+                               only_warnings_logged, read_config, require_data,
                                require_file, warn)
 
 # Okabe and Ito's, told apart with any colour vision.
@@ -178,9 +177,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         check_target(args.out, force=True)
         configs = []
         for _, config, checkpoint in args.model:
-            require_file(config, 'config')
+            configs.append(read_config(config, None))
             require_file(checkpoint, 'checkpoint')
-            configs.append(Config.fromfile(config))
         require_data(configs[0], 'test_dataloader')
         # pycocotools and mmengine's loader print.
         with redirect_stdout(io.StringIO()):

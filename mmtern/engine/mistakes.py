@@ -4,11 +4,9 @@ import os.path as osp
 import re
 import traceback
 from difflib import get_close_matches
-from typing import Iterator, List, Optional, Set
+from typing import Iterator, List, Optional
 
-import mmdet.registry
-import mmengine.registry
-from mmengine.registry import Registry
+from ..files.type_names import registries
 
 PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # Types of exceptions that our library raises where a user's value or file is
@@ -75,13 +73,8 @@ def _message(error: BaseException) -> str:
 
 
 def registered_names() -> List[str]:
-    """Return the names in all registries of mmengine and mmdet, sorted."""
-    names: Set[str] = set()
-    for module in (mmengine.registry, mmdet.registry):
-        for value in vars(module).values():
-            if isinstance(value, Registry):
-                names.update(value.module_dict)
-    return sorted(names)
+    """Return the names in all registries, sorted."""
+    return sorted({name for one in registries() for name in one.module_dict})
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -20,7 +20,8 @@ from torch import nn
 
 from .errors import TernaryFileError
 from .type_names import (TYPE_KEYS, dicts_in, import_mmdet_parts,
-                         imported_object, registries, use_registered_names)
+                         imported_object, registries, type_name,
+                         use_registered_names)
 
 _PLAIN = (str, int, float, bool, type(None))
 _NOT_FINITE = ('inf', '-inf', 'nan')
@@ -287,7 +288,7 @@ def _walk(node: Any, where: str = '') -> Iterator[Tuple[str, Any, Any]]:
     """Yield place, key and value of everything in a config; items of a list
     have the list's key."""
     if isinstance(node, dict):
-        if str(node.get('type')).rpartition('.')[2] == 'Albu':
+        if type_name(node.get('type')) == 'Albu':
             where += _ALBU
         for key, child in node.items():
             place = f'{where}.{key}' if where else str(key)

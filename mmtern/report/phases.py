@@ -4,6 +4,7 @@ from inspect import signature
 from typing import List, Optional
 
 from ..engine.hooks import TernaryScheduleHook
+from ..files.type_names import type_name
 from .work_dir import WorkDir
 
 
@@ -47,8 +48,8 @@ def find_phases(run: WorkDir, meta: dict) -> Phases:
     hooks = list(config.get('custom_hooks') or [])
     hooks += (config.get('default_hooks') or {}).values()
     hooks = [
-        h for h in hooks
-        if isinstance(h, dict) and 'TernaryScheduleHook' in str(h.get('type'))
+        h for h in hooks if isinstance(h, dict)
+        and type_name(h.get('type')) == 'TernaryScheduleHook'
     ]
     if not hooks:
         return Phases([], length, False,
