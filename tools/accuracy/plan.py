@@ -50,6 +50,13 @@ BACKBONE_BUDGETS = {
     'smoke': Budget(1, 2),
 }
 
+# From the backbone and the neck of a trained detector.
+NECK_BUDGETS = {
+    'short': Budget(4, 4),
+    'medium': Budget(4, 12),
+    'smoke': Budget(1, 2),
+}
+
 # Of transformers; an epoch of the drawn shapes has 20 iterations.
 TRANSFORMER_BUDGETS = {
     'short': Budget(5, 10),
@@ -126,6 +133,11 @@ VOC07 = {
     'data/voc07/train.json':
     "tools/split_voc07.py makes it of VOC2007's official test set"
 }
+YOLOX_NANO = {
+    'data/weights/yolox_nano_voc20.pth':
+    "Megvii's YOLOX-Nano of COCO under mmdet's names, its class layers cut "
+    'to the 20 classes of VOC'
+}
 
 SUITES = {
     'bccd-lite':
@@ -152,9 +164,19 @@ SUITES = {
         lr=4e-3,
         warm_up=50,
         needs={
-            **VOC07, 'data/weights/yolox_nano_voc20.pth':
-            "Megvii's YOLOX-Nano of COCO under mmdet's names, its class "
-            'layers cut to the 20 classes of VOC'
+            **VOC07,
+            **YOLOX_NANO
+        }),
+    # RetinaNet and Faster R-CNN on what that detector has learnt of COCO.
+    'voc-csp':
+    Suite(
+        'configs/{}_csp-nano_voc07.py',
+        budgets=NECK_BUDGETS,
+        warm_up=50,
+        one_start=True,
+        needs={
+            **VOC07,
+            **YOLOX_NANO
         }),
     # Small detectors on backbones trained elsewhere.
     'voc-lite':
