@@ -140,6 +140,36 @@ def test_two_images_from_a_trained_detector(voc07):
     assert '| mmtern, no-approach, SGD, lr 0.004 | 1 |' in table
 
 
+def test_two_images_on_trained_features(voc07):
+    result = call(voc07, BENCH, '--suite', 'voc-csp', '--budget', 'smoke',
+                  '--detectors', 'faster_rcnn', '--methods', 'mmtern',
+                  '--seeds', '1', '--work-dir', 'work', '--results', 'results')
+    assert result.returncode == 0, result.stderr[-2000:]
+    line = json.loads((voc07 / 'results/voc-csp.jsonl').read_text())
+    start = voc07 / 'work/voc-csp/faster_rcnn_float1_seed0/epoch_1.pth'
+    digest = hashlib.sha256(start.read_bytes()).hexdigest()
+    assert line['float_model'] == digest[:8]
+    assert 0.2 < line['zeros'] < 0.7
+
+
+@pytest.mark.parametrize('detector', ['retinanet', 'faster_rcnn'])
+def test_another_detector_begins_on_trained_features(detector, voc07,
+                                                     monkeypatch):
+    monkeypatch.chdir(voc07)
+    cfg = Config.fromfile(
+        str(REPOSITORY / f'configs/{detector}_csp-nano_voc07.py'))
+    model = build(cfg.model)
+    model.init_weights()
+    trained = torch.load('data/weights/yolox_nano_voc20.pth')['state_dict']
+    begun = model.state_dict()
+    parts = {
+        key
+        for key in trained if key.startswith(('backbone.', 'neck.'))
+    }
+    assert parts == {key for key in begun if not re.match('.*head', key)}
+    assert all(torch.equal(begun[key], trained[key]) for key in parts)
+
+
 @pytest.mark.parametrize('missing, words', [
     ('data/voc07/train.json', 'tools/split_voc07.py makes it'),
     ('data/weights/yolox_nano_voc20.pth', "Megvii's YOLOX-Nano"),
