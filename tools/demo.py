@@ -93,7 +93,8 @@ def train(title: str, config: str, work_dir: str, epochs: int, *options:
         '--cfg-options', f'train_cfg.max_epochs={epochs}',
         f'train_cfg.val_interval={max(1, epochs // 3)}',
         f'param_scheduler.1.end={epochs}', f'param_scheduler.1.T_max={epochs}',
-        f'default_hooks.checkpoint.interval={max(1, epochs // 3)}', *options
+        f'default_hooks.checkpoint.interval={max(1, epochs // 3)}',
+        'randomness.seed=0', *options
     ]
     log_path = osp.join(work_dir, 'train.log')
     started = time.time()

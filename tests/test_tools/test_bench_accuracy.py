@@ -162,10 +162,7 @@ def test_another_detector_begins_on_trained_features(detector, voc07,
     model.init_weights()
     trained = torch.load('data/weights/yolox_nano_voc20.pth')['state_dict']
     begun = model.state_dict()
-    parts = {
-        key
-        for key in trained if key.startswith(('backbone.', 'neck.'))
-    }
+    parts = {key for key in trained if key.startswith(('backbone.', 'neck.'))}
     assert parts == {key for key in begun if not re.match('.*head', key)}
     assert all(torch.equal(begun[key], trained[key]) for key in parts)
 
