@@ -139,14 +139,6 @@ ABLATIONS = {
     Method({}, {}, None, {'optim_wrapper.optimizer.weight_decay': 0.01}),
     'frozen-bn':
     Method({}, {}, None, {'model.backbone.norm_eval': True}),
-    'lotion16':
-    Method({}, {},
-           NO_PULL,
-           hooks=[dict(type='LotionHook', loss_weight=16.0, end=0.5)]),
-    'lotion160':
-    Method({}, {},
-           NO_PULL,
-           hooks=[dict(type='LotionHook', loss_weight=160.0, end=0.5)]),
     'averaging':
     Method({}, {}, hooks=[dict(type='EMAHook', momentum=0.01)]),
 }

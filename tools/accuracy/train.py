@@ -19,7 +19,6 @@ from mmtern import TernaryScheduleHook
 from mmtern.analysis.measure import summarize
 from mmtern.convert import ternary_from_config
 from mmtern.engine.cli import use_amp
-from . import ideas  # noqa: F401
 from .methods import Method
 from .plan import DETECTORS, OPTIMIZERS, SCOPES, SUITES, ZEROS_PER, Run
 
