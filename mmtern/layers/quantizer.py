@@ -116,12 +116,12 @@ def _is_transformed(weight: Tensor) -> bool:
     ``torch.func`` transform, or a fake one of ``torch.export``.
 
     Raises:
-        TypeError: For one of ``torch.fx``, which follows no choices.
+        ValueError: For one of ``torch.fx``, which follows no choices.
     """
     if isinstance(weight, Proxy):
-        raise TypeError(
-            'torch.fx, and so the runner\'s efficient_conv_bn_eval, cannot '
-            'trace ternary layers; trace mmtern.freeze(model)')
+        raise ValueError(
+            'torch.fx cannot trace ternary layers: leave out the runner\'s '
+            'efficient_conv_bn_eval, or trace mmtern.freeze(model)')
     try:
         weight.data_ptr()
     except RuntimeError:
