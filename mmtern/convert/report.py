@@ -1,8 +1,9 @@
 """The report of a conversion, as records and as a table."""
+import re
 from dataclasses import dataclass
 from io import StringIO
 from operator import mul
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -25,6 +26,23 @@ def left_for(reason: str) -> str:
     """Return the words of a table for the reason why a layer stays full
     precision."""
     return f'left: {reason}'
+
+
+def family_of(name: str) -> str:
+    """Return a layer's name with ``*`` in the place of each number."""
+    return re.sub(r'\d+', '*', name)
+
+
+def _families(names: Sequence[str]) -> List[str]:
+    """Return the names, those that differ in nothing but numbers as one with
+    their count."""
+    groups: Dict[str, List[str]] = {}
+    for name in names:
+        groups.setdefault(family_of(name), []).append(name)
+    return [
+        f'{family} ({len(group)})' if len(group) > 1 else group[0]
+        for family, group in groups.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -57,25 +75,24 @@ class ConversionReport:
 
     def table(self, explain: Callable[[str], str] = left_for) -> Table:
         """Return a table with one row for the ternary layers and one for each
-        reason to leave a layer, with the layers' names.
+        reason to leave a layer, with the layers' names; those that differ in
+        nothing but numbers as one.
 
         Args:
             explain (Callable): Words for a reason.
         """
-        table = Table('decision', box=SIMPLE_HEAD)
+        table = Table(box=SIMPLE_HEAD)
         for head in ('layers', 'weights'):
             table.add_column(head, justify='right')
-        table.add_column('names', overflow='fold')
+        table.add_column('decision', overflow='fold')
         groups = dict(ternary=self.ternary) if self.ternary else {}
         groups.update((explain(reason), records)
                       for reason, records in self.left_by_reason().items())
         for decision, records in groups.items():
-            names = [record.name for record in records]
-            if decision == 'ternary' and len(names) > 6:
-                names = names[:3] + ['...'] + names[-2:]
-            table.add_row(decision, str(len(records)),
-                          f'{sum(r.weights for r in records):,}',
-                          ', '.join(names))
+            names = _families([record.name for record in records])
+            table.add_row(
+                str(len(records)), f'{sum(r.weights for r in records):,}',
+                '\n  '.join([decision, *names]))
         return table
 
     def remarks(self) -> List[str]:

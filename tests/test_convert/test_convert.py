@@ -126,6 +126,14 @@ def test_report_names_all_that_is_left_and_why():
         assert reason in text or reason.split('.')[0] in text
 
 
+def test_report_names_layers_that_differ_in_numbers_once():
+    layers = [nn.Conv2d(4, 4, 3) for _ in range(3)]
+    model = net(first=nn.Conv2d(3, 4, 3), convs=nn.ModuleList(layers))
+    lines = [line.strip() for line in str(convert(model)).splitlines()]
+    assert lines.count('convs.* (3)') == lines.count('first') == 1
+    assert not any('convs.0' in line for line in lines)
+
+
 def test_report_counts_frozen_layers():
     model = plain()
     model.first.requires_grad_(False)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmtern import convert, freeze, ternary_layers
 from mmtern.convert import ConversionReport
+from mmtern.convert.report import family_of
 from .inputs import predict_batch, seed, train_batch
 from .shares import shares
 from .watch import latent_weights_unused, three_values
@@ -191,10 +192,10 @@ def _count(report: ConversionReport, record: Dict[str, Any]) -> None:
     layers: Counter = Counter()
     for layer in report.left:
         layers[layer.reason] += 1
-        left[str(layer.reason)][_family(layer.name)] += layer.weights
+        left[str(layer.reason)][family_of(layer.name)] += layer.weights
     record.update(
         layers=len(report.ternary),
-        ternary=sorted({_family(layer.name)
+        ternary=sorted({family_of(layer.name)
                         for layer in report.ternary}),
         left={
             reason:
@@ -205,11 +206,6 @@ def _count(report: ConversionReport, record: Dict[str, Any]) -> None:
                 largest=max(families, key=families.__getitem__))
             for reason, families in sorted(left.items())
         })
-
-
-def _family(name: str) -> str:
-    """A name with its numbers taken out."""
-    return re.sub(r'\d+', '*', name)
 
 
 def _train(detector: nn.Module, model: ConfigDict, side: int) -> Set[str]:
