@@ -32,6 +32,7 @@ class TernMultiheadAttention(TernaryWeight, nn.MultiheadAttention):
 
 
 @register_ternary(NonDynamicallyQuantizableLinear)
-class TernOutProjection(TernLinear, NonDynamicallyQuantizableLinear):
+class TernOutProjection(TernLinear, NonDynamicallyQuantizableLinear,
+                        nn.Linear):
     """``out_proj`` of :class:`TernMultiheadAttention`."""
     read_by_parent = True

@@ -18,7 +18,7 @@ class TernDeformConv2d(TernaryWeight, DeformConv2d):
 
 
 @register_ternary(DeformConv2dPack)
-class TernDeformConv2dPack(TernaryWeight, DeformConv2dPack):
+class TernDeformConv2dPack(TernaryWeight, DeformConv2dPack, DeformConv2d):
     """Deformable convolution (arXiv 1703.06211) that predicts its
     offsets."""
 
@@ -38,7 +38,8 @@ class TernModulatedDeformConv2d(TernaryWeight, ModulatedDeformConv2d):
 
 
 @register_ternary(ModulatedDeformConv2dPack)
-class TernModulatedDeformConv2dPack(TernaryWeight, ModulatedDeformConv2dPack):
+class TernModulatedDeformConv2dPack(TernaryWeight, ModulatedDeformConv2dPack,
+                                    ModulatedDeformConv2d):
     """Modulated deformable convolution (arXiv 1811.11168) that predicts its
     offsets and masks."""
 

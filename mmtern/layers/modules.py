@@ -21,7 +21,9 @@ def register_ternary(*float_types: type) -> Callable[[type], type]:
     into the decorated class, by changing their class in place.
 
     The twin is a subclass of :class:`TernaryWeight` and of the float type, in
-    this order, and computes with ``self.ternary_weight``. Everything else
+    this order, and computes with ``self.ternary_weight``. It names the float
+    type's own bases, too, as mmengine's ``init_cfg`` finds layers by the names
+    of their class and of its bases: ``layer='Conv2d'``. Everything else
     (schedule, regularizer, statistics, packing, ``freeze``, ``inspect``)
     reaches the layer through :class:`TernaryWeight`.
 
@@ -38,7 +40,7 @@ def register_ternary(*float_types: type) -> Callable[[type], type]:
         ...     def forward(self, x):
         ...         return 2 * super().forward(x)
         >>> @register_ternary(ScaledLinear)
-        ... class TernScaledLinear(TernaryWeight, ScaledLinear):
+        ... class TernScaledLinear(TernaryWeight, ScaledLinear, nn.Linear):
         ...     def forward(self, x):
         ...         return 2 * F.linear(x, self.ternary_weight, self.bias)
     """

@@ -33,7 +33,7 @@ class Standardized(TernConv2d):
 
 
 @register_ternary(ConvWS2d)
-class TernConvWS2d(Standardized, ConvWS2d):
+class TernConvWS2d(Standardized, ConvWS2d, nn.Conv2d):
     """Convolution with weight standardization (arXiv 1903.10520): filters of
     mean 0 and variance 1 become ternary."""
     plain_type = nn.Conv2d
@@ -46,7 +46,7 @@ class TernConvWS2d(Standardized, ConvWS2d):
 
 
 @register_ternary(ConvAWS2d)
-class TernConvAWS2d(Standardized, ConvAWS2d):
+class TernConvAWS2d(Standardized, ConvAWS2d, nn.Conv2d):
     """Convolution with adaptive weight standardization (arXiv 2006.02334):
     filters of the pretrained mean and variance become ternary."""
     plain_type = nn.Conv2d

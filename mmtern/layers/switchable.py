@@ -16,7 +16,7 @@ class PlainSAConv2d(SAConv2d):
 
 
 @register_ternary(SAConv2d)
-class TernSAConv2d(Standardized, SAConv2d):
+class TernSAConv2d(Standardized, SAConv2d, ConvAWS2d):
     """Switchable atrous convolution (arXiv 2006.02334): the input is convolved
     twice, with a dilation and with three times that.
 

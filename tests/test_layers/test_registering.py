@@ -20,7 +20,7 @@ class ScaledLinear(nn.Linear):
 def twin():
 
     @register_ternary(ScaledLinear)
-    class TernScaledLinear(TernaryWeight, ScaledLinear):
+    class TernScaledLinear(TernaryWeight, ScaledLinear, nn.Linear):
 
         def forward(self, x):
             return 2 * F.linear(x, self.ternary_weight, self.bias)
@@ -43,6 +43,18 @@ def test_a_registered_type_is_converted_trained_and_keeps_its_keys(twin):
     assert layer.weight.grad is not None
     for row in layer.ternary_weight:
         assert len(row.abs().unique()) <= 2
+
+
+def test_init_cfg_finds_twins_by_the_names_that_it_finds_their_layers_by():
+    """mmengine compares ``layer='Conv2d'`` with the names of a class and of
+    its bases."""
+
+    def names(kind):
+        return {kind.__name__, *[base.__name__ for base in kind.__bases__]}
+
+    for float_type, twin in TWINS.items():
+        public = {x for x in names(float_type) if not x.startswith('_')}
+        assert public - {'Module', 'BaseModule'} <= names(twin), twin
 
 
 def test_what_is_no_twin_is_refused():
