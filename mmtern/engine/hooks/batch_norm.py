@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...checks import check_positive_count
 from ...convert import ternary_layers
 from ..distributed import unwrapped
-from .runner_checks import check_alone
+from .runner_checks import check_alone, wrappers_of
 
 
 @HOOKS.register_module()
@@ -113,6 +113,8 @@ def _estimate_statistics(runner: Runner, batches: List[dict]) -> None:
     before = {name: deepcopy(x.state_dict()) for name, x in norms.items()}
     devices = {p.device for p in model.parameters() if p.is_cuda}
     layers = list(ternary_layers(model).values())
+    # The first of several optimizers: nothing is differentiated.
+    precision = wrappers_of(runner.optim_wrapper)[0]
     # No momentum is a plain average. Ternary layers compute as in validation.
     with torch.no_grad(), _swapped(model, averaged), \
             _unchanged(set(model.modules()) - set(norms.values())), \
@@ -123,7 +125,7 @@ def _estimate_statistics(runner: Runner, batches: List[dict]) -> None:
             norm.reset_running_stats()
         for batch in batches:
             data = model.data_preprocessor(batch, True)
-            with runner.optim_wrapper.optim_context(model):
+            with precision.optim_context(model):
                 # Not mode='tensor', which not every detector has.
                 model(**data, mode='loss')
     for name, norm in norms.items():

@@ -90,6 +90,12 @@ def settings_to_mend(runner: Runner,
         yield (f'{_some(still)} keeps the BatchNorm statistics of the float '
                'model, which do not fit the outputs of ternary weights: write '
                f'{still[0].rpartition(".")[2]}=dict(norm_eval=False)')
+    fixed = list(_fixed_norms(model))
+    if fixed:
+        yield (f'the scales of {len(fixed)} BatchNorms beside ternary layers '
+               f'({_some(fixed)}) are frozen and cannot adapt to them: write '
+               f'{fixed[0].partition(".")[0]}=dict(norm_cfg=dict('
+               'requires_grad=True))')
     decays = _decays(runner, layers)
     if decays:
         yield (f'weight decay of {max(decays):g} shrinks latent weights, '
@@ -111,6 +117,20 @@ def _holds_ternary(module: nn.Module) -> bool:
     return any(isinstance(x, TernaryWeight) for x in module.modules())
 
 
+def _fixed_norms(model: nn.Module) -> Iterator[str]:
+    """Yield the names of BatchNorms without gradient that stand beside a
+    ternary layer with one."""
+    for prefix, module in model.named_modules():
+        children = dict(module.named_children())
+        if any(
+                isinstance(x, TernaryWeight) and x.latent.requires_grad
+                for x in children.values()):
+            for name, x in children.items():
+                if (isinstance(x, _BatchNorm) and x.affine
+                        and not x.weight.requires_grad):
+                    yield f'{prefix}.{name}'.lstrip('.')
+
+
 def _decays(runner: Runner, layers: Dict[str, TernaryWeight]) -> List[float]:
     """Return the weight decays above 0 with which latent weights are
     trained."""
@@ -128,12 +148,16 @@ def _some(names: List[str]) -> str:
     return ', '.join(names[:2] + ['...'] * (len(names) > 2))
 
 
+def wrappers_of(optim_wrapper: OptimWrapper) -> List[OptimWrapper]:
+    """Return the wrappers of all optimizers of a run, each of one."""
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        return list(optim_wrapper.values())
+    return [optim_wrapper]
+
+
 def optimizers_of(optim_wrapper: OptimWrapper) -> List[Optimizer]:
     """Return all optimizers of a run."""
-    wrappers = (
-        optim_wrapper.values()
-        if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper])
-    return [wrapper.optimizer for wrapper in wrappers]
+    return [wrapper.optimizer for wrapper in wrappers_of(optim_wrapper)]
 
 
 def forward_mode(args: tuple, kwargs: dict) -> str:

@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from ...checks import check_choice, check_flag, is_count, is_number
 from ...convert import ternary_layers
+from ...files import provenance
 from ...layers import TernaryWeight
 from ..distributed import unwrapped
 from .runner_checks import check_alone, refuse_sharded, warn_of_settings
@@ -114,10 +115,16 @@ class TernaryScheduleHook(Hook):
         self.by_epoch = by_epoch
         self._layers: Dict[str, TernaryWeight] = {}
         self._begins: Dict[str, int] = {}
+        self._loaded_float = False
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        trained = provenance.of_checkpoint(checkpoint.get('meta') or {})
+        self._loaded_float = trained is not None and not trained.ternary
 
     def before_train(self, runner: Runner) -> None:
         check_alone(runner, self)
         self._layers = unwrapped_ternary_layers(runner, type(self).__name__)
+        self._refuse_to_resume_float(runner)
         warn_of_settings(runner, self._layers)
         self._begins = {
             name: to_iterations(runner, self._begin_of(name), self.by_epoch)
@@ -139,6 +146,20 @@ class TernaryScheduleHook(Hook):
             if layer.weight_scale is not None and not layer.scale_is_loaded:
                 # It is that of weights before their initialization.
                 layer.reset_weight_scale()
+
+    def _refuse_to_resume_float(self, runner: Runner) -> None:
+        """Raise where a run that began in float would go on as a ternary one,
+        its approach phase over or cut short: ``resume=True`` takes the float
+        checkpoint that ``load_from`` names."""
+        own = provenance.of_config(runner.cfg or {})
+        if (runner.iter > 0 and self._loaded_float and own is not None
+                and own.ternary):
+            raise ValueError(
+                f'this ternary run would resume the float run of '
+                f'{runner.cfg.get("load_from")!r} at iteration {runner.iter}: '
+                'write resume=False to begin with its weights; resume=True '
+                "with load_from=None, or tools/train.py's --resume, goes on "
+                'with what lies in the work directory')
 
     def before_train_iter(self,
                           runner: Runner,

@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch.multiprocessing import spawn
 from torch.utils.data import DataLoader
 
@@ -38,6 +39,20 @@ class AtEpochsEnd(Hook):
         self.expected.append(expected(first_conv(runner), images))
 
 
+class Alternating(ToyModel):
+    """Trained by several optimizers, as GANs are."""
+
+    def train_step(self, data, optim_wrapper):
+        data = self.data_preprocessor(data, True)
+        loss, logged = self.parse_losses(self(**data, mode='loss'))
+        for wrapper in optim_wrapper.values():
+            wrapper.zero_grad()
+        loss.backward()
+        for wrapper in optim_wrapper.values():
+            wrapper.step()
+        return logged
+
+
 def statistics(norm):
     return norm.running_mean.clone(), norm.running_var.clone()
 
@@ -67,6 +82,23 @@ def test_statistics_are_those_of_the_ternary_weights_on_the_last_batches(
     torch.testing.assert_close(watch.stored, watch.expected)
     assert norm(runner).momentum == 0.1
     assert all(module.training for module in runner.model.modules())
+
+
+def test_two_optimizers(tmp_path):
+    model, watch = Alternating(), AtEpochsEnd(4)
+    wrapper = OptimWrapperDict(
+        **{
+            name:
+            OptimWrapper(
+                torch.optim.SGD(getattr(model, name).parameters(), lr=0.1))
+            for name in ('backbone', 'neck')
+        })
+    toy_runner(
+        tmp_path, [TernaryScheduleHook(2),
+                   TernaryBatchNormHook(4), watch],
+        model,
+        optim_wrapper=wrapper).train()
+    torch.testing.assert_close(watch.stored, watch.expected)
 
 
 def test_training_does_not_see_it(tmp_path):

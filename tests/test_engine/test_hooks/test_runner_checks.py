@@ -17,8 +17,14 @@ GOOD = dict(frozen_stages=-1, norm_eval=False)
 START = dict(load_from='float.pth')
 
 
-def sentences(model, decay=0.0, cfg=START, hooks=()) -> list:
+def sentences(model,
+              decay=0.0,
+              cfg=START,
+              hooks=(),
+              trains=lambda name: True) -> list:
     detector = build(model)
+    for name, parameter in detector.named_parameters():
+        parameter.requires_grad_(trains(name) and parameter.requires_grad)
     runner = SimpleNamespace(
         model=detector,
         cfg=Config(cfg),
@@ -41,6 +47,11 @@ def test_nothing_to_say_of_the_recipe():
     (dict(norm_eval=True), {}, 'write backbone=dict(norm_eval=False)'),
     ({}, dict(decay=1e-4), 'weight decay of 0.0001'),
     ({}, dict(decay=1e-4), 'optimizer=dict(weight_decay=0.0)'),
+    ({}, dict(trains=lambda name: '.bn' not in name),
+     'BatchNorms beside ternary layers (backbone.layer1.0.bn1, '
+     'backbone.layer1.0.bn2, ...) are frozen'),
+    ({}, dict(trains=lambda name: '.bn' not in name),
+     'write backbone=dict(norm_cfg=dict(requires_grad=True))'),
     ({}, dict(cfg=dict(work_dir='x')), "write load_from='...'"),
     ({}, dict(hooks=[EMAHook()]), 'EMAHook averages'),
 ])
