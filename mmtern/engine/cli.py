@@ -43,6 +43,8 @@ SHORT = {
     'coco/segm_mAP': 'mask AP',
     'pascal_voc/mAP': 'mAP',
 }
+# Optimizers that cannot be built before the runner has its process group.
+OF_A_GROUP = ('ZeroRedundancyOptimizer', )
 # Keys of a config that need not be there to be set on the command line.
 RUNNER_KEYS = ('load_from', 'resume', 'randomness', 'work_dir', 'launcher',
                'log_level', 'experiment_name', 'visualizer', 'env_cfg',
@@ -284,7 +286,8 @@ def _check_hooks(cfg: Config) -> None:
         kind = hook.get('type') if isinstance(hook, dict) else None
         _check_registered(HOOKS, kind)
         if type_name(kind).startswith('Ternary'):
-            HOOKS.build(hook)
+            # The runner takes its priority out before it builds a hook.
+            HOOKS.build({k: v for k, v in hook.items() if k != 'priority'})
 
 
 def _check_optimizer(cfg: Config, model: torch.nn.Module) -> None:
@@ -295,7 +298,8 @@ def _check_optimizer(cfg: Config, model: torch.nn.Module) -> None:
         raise ValueError('optim_wrapper needs optimizer=dict(type=...), but '
                          f'got {optimizer!r}')
     _check_registered(OPTIMIZERS, optimizer.get('type'))
-    build_optim_wrapper(model, cfg.optim_wrapper)
+    if type_name(optimizer.get('type')) not in OF_A_GROUP:
+        build_optim_wrapper(model, cfg.optim_wrapper)
 
 
 def _check_registered(registry: Registry, kind: Any) -> None:
@@ -313,6 +317,9 @@ def use_amp(cfg: Config) -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     else:
         cfg.optim_wrapper.type = 'CPUAmpOptimWrapper'
+        # What a config for a GPU may hold.
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            cfg.optim_wrapper.pop(key, None)
 
 
 def require_data(cfg: Config, *loaders: str) -> None:

@@ -1,10 +1,28 @@
 """Mixed precision on a CPU."""
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
+from mmtern.engine.cli import use_amp
 from ..small_detectors import (build, images, loss_of, small_faster_rcnn,
                                small_retinanet, ternary_twin)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='of CPUs')
+def test_a_config_for_a_gpu():
+    wrapper = dict(
+        type='AmpOptimWrapper',
+        loss_scale='dynamic',
+        dtype='float16',
+        accumulative_counts=2,
+        optimizer=dict(type='SGD', lr=0.1))
+    cfg = Config(dict(optim_wrapper=wrapper))
+    use_amp(cfg)
+    built = build_optim_wrapper(torch.nn.Linear(2, 2), cfg.optim_wrapper)
+    assert type(built).__name__ == 'CPUAmpOptimWrapper'
+    assert built._accumulative_counts == 2
 
 
 @pytest.mark.parametrize('config', [small_retinanet, small_faster_rcnn])

@@ -7,10 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 from mmtern import TernaryFileError, load_detector
+from mmtern.engine.cli import require_model
 from ..tool_runs import REPOSITORY, make_place, run_tool
 
 
@@ -191,6 +194,29 @@ def test_an_untrained_file_warns_where_it_is_loaded(place, monkeypatch,
 def test_only_packed_files_are_detectors_alone(place, name):
     with pytest.raises(TernaryFileError, match=r'packed .safetensors file'):
         load_detector(str(place / name))
+
+
+def test_a_float_run_is_not_resumed_as_a_ternary_one(place, monkeypatch,
+                                                     capsys):
+    """As ``resume=True`` does beside the ``load_from`` of the recipe."""
+    checkpoint = torch.load(place / 'float.pth')
+    hub = MessageHub('a float run').state_dict()
+    torch.save(dict(checkpoint, message_hub=hub), place / 'begun.pth')
+    for options in ('--cfg-options load_from=begun.pth resume=True',
+                    '--resume begun.pth'):
+        status, said = run_tool(place, monkeypatch, capsys,
+                                f'train tern.py --work-dir resumed {options}')
+        assert status == 1 and said.startswith(
+            "error: this ternary run would resume the float run of 'begun.pth'"
+            ' at iteration 1: write resume=False to begin with its weights')
+
+
+def test_a_hook_with_a_priority_is_no_mistake():
+    cfg = Config.fromfile(str(REPOSITORY / 'tests' / 'toy_config.py'))
+    for hook in cfg.custom_hooks:
+        hook.priority = 'LOW'
+    require_model(cfg, 'toy_config.py', training=True)
+    assert all(hook.priority == 'LOW' for hook in cfg.custom_hooks)
 
 
 def test_inspect_ends_with_what_to_do_next(place, monkeypatch, capsys):
