@@ -7,7 +7,19 @@ import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
+
+# Tag of EXIF, and how its values want an image to be turned.
+ORIENTATION = 0x112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90
+}
 
 
 def fit(image, rules):
@@ -54,7 +66,12 @@ def fit(image, rules):
 
 def upright(image):
     """The image as it is to be seen, with 8 bits a channel."""
-    image = ImageOps.exif_transpose(image)
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION))
+    except Exception:  # Pillow's readers of odd tags raise what they meet
+        turn = None
+    # Pillow's own exif_transpose writes all tags anew, and fails at odd ones.
+    image = image if turn is None else image.transpose(turn)
     if image.mode.startswith('I;16'):
         # As OpenCV does; Pillow would cut off at 255.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

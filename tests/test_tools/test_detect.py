@@ -3,6 +3,7 @@ import ast
 import json
 import os
 import os.path as osp
+import runpy
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.dataset import pseudo_collate
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 
 from mmtern.deploy import save_onnx
 from mmtern.deploy.export import PIXELS
@@ -22,6 +24,7 @@ from tests.test_deploy.test_export import META, build
 onnx = pytest.importorskip('onnx', '1.20')
 pytest.importorskip('onnxruntime', '1.24')
 
+ORIENTATION, MAKE = int(Base.Orientation), int(Base.Make)
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 TOOL = osp.join(ROOT, 'tools', 'detect.py')
 
@@ -94,6 +97,20 @@ def test_16_bits_are_the_image_of_their_upper_8(tmp_path, model_file):
         for path in (wide, tmp_path / 'b.png')
     ]
     assert rows[0] == rows[1] != []
+
+
+@pytest.mark.parametrize('tag', range(1, 9))
+def test_turned_images(tmp_path, tag):
+    turned = runpy.run_path(TOOL)['upright']
+    image, exif = Image.open(save(tmp_path / 'a.png', 9, 7, 3)), Image.Exif()
+    exif[ORIENTATION] = tag
+    image.save(tmp_path / 'b.png', exif=exif)
+    image = Image.open(tmp_path / 'b.png')
+    expected = ImageOps.exif_transpose(image)
+    assert np.array_equal(np.asarray(turned(image)), np.asarray(expected))
+    # A tag of text that holds a number, which is written as no text.
+    image.getexif()[MAKE] = 1.5
+    assert np.array_equal(np.asarray(turned(image)), np.asarray(expected))
 
 
 def test_a_line_of_pixels(tmp_path, model_file):
