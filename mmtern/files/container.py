@@ -126,6 +126,7 @@ def check_target(path: str, force: bool) -> None:
         FileExistsError: If ``path`` exists and ``force`` is not set.
         FileNotFoundError: If its directory does not exist.
         IsADirectoryError: If ``path`` is a directory.
+        PermissionError: If its directory cannot be written to.
     """
     folder = osp.dirname(osp.abspath(path))
     if not osp.isdir(folder):
@@ -134,6 +135,8 @@ def check_target(path: str, force: bool) -> None:
         raise IsADirectoryError(f'{path!r} is a folder')
     if osp.exists(path) and not force:
         raise FileExistsError(f'{path!r} exists and is left as it is')
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f'folder {folder!r} cannot be written to')
 
 
 def write_atomically(path: str,
@@ -165,6 +168,10 @@ def write_atomically(path: str,
         if check is not None:
             check(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
     finally:
         if osp.exists(temporary):
             os.remove(temporary)

@@ -221,6 +221,13 @@ def test_a_folder_is_no_target(tmp_path):
         save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META, force=True)
 
 
+def test_a_folder_that_takes_no_file(tmp_path, monkeypatch):
+    model, cfg = build('retinanet')
+    monkeypatch.setattr('os.access', lambda *args: False)
+    with pytest.raises(PermissionError, match='cannot be written to'):
+        save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META)
+
+
 def test_float_activations_keep_no_layers(tmp_path):
     model, cfg = build('retinanet')
     with pytest.raises(ValueError, match="got keep=.'neck'. and activations"):
