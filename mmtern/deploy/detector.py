@@ -15,6 +15,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..files.config import model_to_build
 from ..models import float_config
 from .export import roi_path
 from .metadata import description_of
@@ -168,7 +169,10 @@ def run_in_place(cfg: Config, path: str) -> None:
         cfg (Config): Changed in place.
         path (str): File of :func:`mmtern.deploy.save_onnx`.
     """
-    cfg.model = dict(type='mmdet.OnnxDetector', onnx=path, detector=cfg.model)
+    cfg.model = dict(
+        type='mmdet.OnnxDetector', onnx=path, detector=model_to_build(cfg))
+    # The runner would hand it to this model.
+    cfg.pop('data_preprocessor', None)
     cfg.load_from = None
     # Hooks that look after ternary layers have nothing to do here.
     cfg.custom_hooks = []

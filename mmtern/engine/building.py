@@ -1,5 +1,4 @@
 """Building of a config's model outside a runner."""
-import copy
 import logging
 from contextlib import contextmanager
 from typing import Iterator
@@ -10,6 +9,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
+
+from ..files.config import model_to_build
 
 
 @contextmanager
@@ -28,8 +29,8 @@ def build_model(cfg: Config) -> nn.Module:
     """Build a config's model as a runner does, without its wrappers' log.
 
     Args:
-        cfg (Config): Its ``custom_imports``, ``default_scope`` and ``model``
-            are read.
+        cfg (Config): Its ``custom_imports``, ``default_scope``, ``model`` and
+            ``data_preprocessor`` are read.
 
     Returns:
         nn.Module: The model, with weights as constructed.
@@ -45,5 +46,4 @@ def build_model(cfg: Config) -> nn.Module:
         if cfg.get('custom_imports'):
             import_modules_from_strings(**cfg.custom_imports)
         init_default_scope(cfg.get('default_scope') or 'mmdet')
-        # mmdet's DETRs write into their config.
-        return MODELS.build(copy.deepcopy(cfg.model))
+        return MODELS.build(model_to_build(cfg))

@@ -9,11 +9,12 @@ that nobody registered. Whatever would read, write or fetch when the detector
 is built is refused or taken out.
 """
 import ast
+import copy
 import math
 import re
 import sys
-from typing import (Any, Dict, FrozenSet, Iterator, List, Optional, Sequence,
-                    Set, Tuple)
+from typing import (Any, Dict, FrozenSet, Iterator, List, Mapping, Optional,
+                    Sequence, Set, Tuple)
 
 from mmengine.config import Config
 from torch import nn
@@ -56,6 +57,18 @@ _KEPT = (*_BUILT, 'default_scope', 'custom_imports', UNTRAINED)
 _RUN = re.compile(r'.*(_dataloader|_evaluator|_cfg|_hooks)|optim_wrapper|'
                   'param_scheduler|log_processor|strategy|runner_type|'
                   'default_scope')
+
+
+def model_to_build(cfg: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return a copy of a config's ``model``, to be built: mmdet's DETRs write
+    into theirs. It has the ``data_preprocessor`` that stands beside it, as
+    mmengine's runner hands it over."""
+    model = copy.deepcopy(cfg['model'])
+    if cfg.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor',
+                         copy.deepcopy(cfg['data_preprocessor']))
+    return model
+
 
 # Types that mmcv and mmdet tell apart without a registry.
 _WORDS = frozenset(

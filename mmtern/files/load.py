@@ -1,7 +1,6 @@
 """Detectors from files: from a packed file alone, from a config and a
 checkpoint that must fit it, and packed files wherever mmengine reads a
 checkpoint."""
-import copy
 import os
 import pickle
 import zipfile
@@ -18,7 +17,7 @@ from torch import nn
 
 from .address import URL, local_copy
 from .bounds import bounded_by
-from .config import parse_config
+from .config import model_to_build, parse_config
 from .errors import TernaryFileError
 from .packed import check_dataset_meta, read_packed
 from .provenance import warn_if_untrained
@@ -68,7 +67,7 @@ def load_detector(path: Union[str, os.PathLike],
             cfg = Config(parse_config(packed.config))
         init_default_scope(cfg.get('default_scope') or 'mmdet')
         with nullcontext() if trust_config else bounded_by(packed.state_dict):
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            model = revert_sync_batchnorm(MODELS.build(model_to_build(cfg)))
         # The strict check names every entry; the first ones tell enough.
         model.load_state_dict(packed.state_dict)
     except Exception as error:  # whatever a constructor raises
@@ -98,8 +97,7 @@ def build_trained(cfg: Config,
             holds class names or colours that are none.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    # mmdet's DETRs write into their config.
-    model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model)))
+    model = revert_sync_batchnorm(MODELS.build(model_to_build(cfg)))
     try:
         loaded = load_checkpoint(model, checkpoint, 'cpu', strict=True)
     except TernaryFileError:

@@ -1,6 +1,7 @@
 """tools/test_onnx.py finds in a file what its checkpoint finds."""
 import pytest
 import torch
+from mmengine.config import Config
 
 from ..tool_runs import make_place, run_tool
 
@@ -38,6 +39,20 @@ def test_boxes_against_a_checkpoint(place, monkeypatch, capsys):
     assert other.startswith('0 of 2 images have the same boxes, of ')
     # Without it, the metric.
     assert said(f'test_onnx tern.py seen.onnx {LOW}').startswith('test AP ')
+
+
+def test_a_preprocessor_beside_the_model(place, monkeypatch, capsys):
+    """Where mmengine hands it to the model when the runner builds one."""
+    cfg = Config.fromfile(str(place / 'tern.py'))
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    cfg.dump(place / 'beside.py')
+    for line, told in (
+        ('export beside.py tern.pth beside.onnx --activations float',
+         ''), (f'test_onnx beside.py beside.onnx --against tern.pth {LOW}',
+               '2 of 2 images'), (f'test_onnx beside.py beside.onnx {LOW}',
+                                  'test AP ')):
+        status, last = run_tool(place, monkeypatch, capsys, line)
+        assert status == 0 and last.startswith(told), last
 
 
 def test_a_missing_checkpoint_is_said(place, monkeypatch, capsys):
