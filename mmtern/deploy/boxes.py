@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .networks import inherits
 from .suppression import (NO_CANDIDATE, check_suppression, flat, largest,
-                          suppress, take)
+                          most_boxes, suppress, take)
 
 # No bound, for heads that have none.
 _ALL = 2**31 - 1
@@ -90,6 +90,7 @@ class DenseBoxes(nn.Module):
     def __init__(self, head: Any, cfg: ConfigDict) -> None:
         super().__init__()
         check_suppression(cfg)
+        self.most = most_boxes(cfg)
         coder = getattr(head, 'bbox_coder', None)
         if type(coder) not in self.coders:
             raise ValueError(f'the box coder {type(coder).__name__}')
@@ -117,8 +118,9 @@ class DenseBoxes(nn.Module):
             scores,
             large_enough(boxes, self.cfg)
             & (scores > NO_CANDIDATE / 2))
-        return suppress(boxes, scores, labels, self.cfg.nms,
-                        self.cfg.max_per_img)
+        # The second stage has no operator for no region at all.
+        return suppress(boxes, scores, labels, self.cfg.nms, self.most,
+                        int(self.proposals))
 
     def candidates(self, outputs: Sequence[Sequence[Tensor]]) -> Detections:
         """Return scores (N, L), boxes (N, L, 4) and labels (N, L) of all

@@ -217,12 +217,48 @@ class DetectorGraphs:
                 self._spread(part, values)
             elif tuple(part.outputs) == BOXES:
                 _same_boxes('the graph\'s', expected, found, where)
+            else:
+                self._same_regions(
+                    dict(zip(part.outputs, expected)),
+                    dict(zip(part.outputs, found)), where)
         if not self.raw:
             for index, one in enumerate(self._mmdet_boxes(values)):
                 real = values['labels'][index] >= 0
                 _same_boxes('mmdet\'s', one,
                             [values[name][index][real] for name in BOXES],
                             where)
+
+    def _same_regions(self, ours: Dict[str, np.ndarray],
+                      theirs: Dict[str, np.ndarray], where: str) -> None:
+        """Compare regions as boxes, their levels being labels, and the
+        features of those that both have at the same place."""
+
+        def one(found: Dict[str, np.ndarray], index: int) -> List[np.ndarray]:
+            levels = found['origins'][index]
+            real = levels >= 0
+            return [
+                found['regions'][index][real],
+                np.zeros(real.sum()), levels[real]
+            ]
+
+        boxes, other = ours['regions'], theirs['regions']
+        for index in range(len(boxes)):
+            _same_boxes('the graph\'s regions', one(ours, index),
+                        one(theirs, index), where)
+        near = np.zeros(boxes.shape[:2], bool)
+        if boxes.shape == other.shape:
+            near = np.abs(boxes - other).max(2) < 1e-3
+        if not near.any():
+            return
+        features, others = (
+            x['roi_features'][x['places']].reshape(*near.shape, -1)[near]
+            for x in (ours, theirs))
+        limit = 1e-3 * max(1.0, float(np.abs(features).max()))
+        # Rounding decides about the level of a few.
+        if (np.abs(features - others).max(1) < limit).mean() < _SAME_BOXES:
+            raise ValueError(
+                'the features of regions differ from the graph\'s '
+                f'{where}')
 
     def _spread(self, part: Part, values: Dict[str, Tensor]) -> None:
         """Put scores of all sizes in place of the network's: it scores all of

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .boxes import Detections, clip, image_size, mark, moved_boxes
 from .networks import inherits
-from .suppression import candidates, check_suppression, suppress, take
+from .suppression import (candidates, check_suppression, most_boxes, suppress,
+                          take)
 
 # Samples along each side of a bin of RoIAlign in graphs with 8-bit
 # activations, whose slowest part mmdet's default would be: as many as the bin
@@ -140,6 +141,7 @@ class RegionBoxes(nn.Module):
                 'graph; --raw writes the head\'s outputs')
         try:
             check_suppression(cfg)
+            self.most = most_boxes(cfg)
         except ValueError as error:
             raise ValueError(
                 f'boxes of {type(head).__name__} with {error} are not known '
@@ -165,5 +167,4 @@ class RegionBoxes(nn.Module):
             take(deltas, rows if self.head.reg_class_agnostic else best))
         if self.head.bbox_coder.clip_border:
             boxes = clip(boxes, image_size(image))
-        return suppress(boxes, scores, best % classes, self.cfg.nms,
-                        self.cfg.max_per_img)
+        return suppress(boxes, scores, best % classes, self.cfg.nms, self.most)

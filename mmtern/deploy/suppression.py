@@ -10,6 +10,8 @@ import torch
 from mmcv.ops import nms
 from torch import Tensor
 
+from ..checks import is_count
+
 # Scores of boxes that are no candidates; real ones are at least 0.
 NO_CANDIDATE = -1.0
 
@@ -91,26 +93,25 @@ class _Flat(torch.autograd.Function):
 
 class _Suppress(torch.autograd.Function):
     """Places (N, M) of the boxes that are left, by falling score; M is the
-    most of any image, and -1 fills up."""
+    most of any image or ``least``, and -1 fills up."""
 
     @staticmethod
     def forward(ctx, boxes: Tensor, scores: Tensor, threshold: float,
-                count: int) -> Tensor:
+                count: int, least: int) -> Tensor:
         found = []
         for image, image_scores in zip(boxes, scores):
             candidates = (image_scores > NO_CANDIDATE / 2).nonzero()[:, 0]
             _, kept = nms(image[candidates], image_scores[candidates],
                           threshold)
             found.append(candidates[kept[:count]])
-        places = boxes.new_full((len(boxes), max(map(len, found))),
-                                -1,
-                                dtype=torch.long)
+        most = max(least, *map(len, found))
+        places = boxes.new_full((len(boxes), most), -1, dtype=torch.long)
         for row, kept in zip(places, found):
             row[:len(kept)] = kept
         return places
 
     @staticmethod
-    def symbolic(g, boxes, scores, threshold: float, count: int):
+    def symbolic(g, boxes, scores, threshold: float, count: int, least: int):
 
         def constant(value, dtype=torch.long):
             return g.op('Constant', value_t=torch.tensor(value, dtype=dtype))
@@ -136,7 +137,8 @@ class _Suppress(torch.autograd.Function):
         rank = g.op('Sub', g.op('GatherElements', running, image, axis_i=1),
                     constant([1]))
         counts = g.op('ReduceSum', is_of, constant([0]), keepdims_i=0)
-        most = g.op('ReduceMax', counts, keepdims_i=1)
+        most = g.op('Max', g.op('ReduceMax', counts, keepdims_i=1),
+                    constant([least]))
         empty = g.op(
             'ConstantOfShape',
             g.op(
@@ -174,8 +176,12 @@ def flat(level: Tensor, channels: int) -> Tensor:
     return _Flat.apply(level, channels)
 
 
-def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_cfg: dict,
-             count: int) -> Tuple[Tensor, Tensor, Tensor]:
+def suppress(boxes: Tensor,
+             scores: Tensor,
+             labels: Tensor,
+             nms_cfg: dict,
+             count: int,
+             least: int = 0) -> Tuple[Tensor, Tensor, Tensor]:
     """Return what mmcv's ``batched_nms`` leaves, for several images.
 
     Boxes of different labels do not suppress each other: as there they are
@@ -187,11 +193,12 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_cfg: dict,
         labels (Tensor): Class or level, int64, (N, L).
         nms_cfg (dict): As mmcv's; see :func:`check_suppression`.
         count (int): How many boxes of an image are left at most.
+        least (int): For how many there is room at least.
 
     Returns:
         tuple: Boxes (N, M, 4), scores (N, M) and labels (N, M) by falling
-        score, M being the most that an image has; where it has fewer, scores
-        are 0 and labels -1.
+        score, M being the most that an image has or ``least``; where it has
+        fewer, scores are 0 and labels -1.
     """
     apart = boxes
     if not nms_cfg.get('class_agnostic', False):
@@ -199,7 +206,8 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, nms_cfg: dict,
         most = boxes.masked_fill(~candidate, -1e4)
         offsets = labels.to(boxes) * (most.amax((1, 2)) + 1)[:, None]
         apart = boxes + offsets[..., None]
-    places = _Suppress.apply(apart, scores, nms_cfg['iou_threshold'], count)
+    places = _Suppress.apply(apart, scores, nms_cfg['iou_threshold'], count,
+                             least)
     some, places = places >= 0, places.clamp(min=0)
     boxes, scores, labels = (take(x, places) for x in (boxes, scores, labels))
     return (boxes, scores.masked_fill(~some, 0), labels.masked_fill(~some, -1))
@@ -213,3 +221,16 @@ def check_suppression(cfg: dict) -> None:
     plain = nms_cfg.get('type', 'nms') == 'nms' and set(nms_cfg) <= known
     if not plain or 'iou_threshold' not in nms_cfg:
         raise ValueError(f'the suppression {nms_cfg}')
+
+
+def most_boxes(cfg: dict) -> int:
+    """Return how many boxes of an image a test_cfg leaves at most.
+
+    Raises:
+        ValueError: If it names no number above 0: for -1 mmdet's heads leave
+            all boxes, or all but the last.
+    """
+    most = cfg.get('max_per_img')
+    if not is_count(most) or most == 0:
+        raise ValueError(f'max_per_img={most!r}, which is no number above 0,')
+    return most

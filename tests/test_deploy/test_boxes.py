@@ -13,6 +13,7 @@ from mmtern import freeze
 from mmtern.deploy import OnnxDetector, save_onnx
 from mmtern.deploy.boxes import boxes_of
 from mmtern.deploy.export import PIXELS
+from mmtern.deploy.rois import RoIFeatures
 from tests.small_detectors import build as build_small
 from tests.small_detectors import small_fcos, ternary_twin
 from .test_export import META, PIPELINE, assert_same, batch, build
@@ -222,6 +223,50 @@ def test_nothing_found(tmp_path):
         boxes, scores, labels = session(path).run(None, dict(image=image))
         assert boxes.shape == (count, 0, 4)
         assert scores.shape == labels.shape == (count, 0)
+
+
+def test_no_region_at_all(tmp_path):
+    model, cfg = build('faster_rcnn')
+    model.rpn_head.test_cfg.min_bbox_size = 90  # no image below has so large
+    path = tmp_path / 'a.onnx'
+    save_onnx(spread(model), cfg, str(path), META)
+    for count in (1, 2):
+        image = np.zeros((count, 3, 64, 64), np.uint8)
+        boxes, scores, labels = session(path).run(None, dict(image=image))
+        assert not (labels >= 0).any()
+
+
+def test_regions_and_their_features_are_compared(tmp_path, monkeypatch):
+    model, cfg = build('faster_rcnn')
+    right = RoIFeatures.forward
+    for output, message in (('features', 'features of regions differ'),
+                            ('regions', "differ from the graph's regions")):
+
+        def wrong(self, *args):
+            found = list(right(self, *args))
+            if torch.onnx.is_in_onnx_export():
+                found[output == 'regions'] = found[output == 'regions'] * 1.5
+            return tuple(found)
+
+        monkeypatch.setattr(RoIFeatures, 'forward', wrong)
+        with pytest.raises(ValueError, match=message):
+            save_onnx(spread(model), cfg, str(tmp_path / 'a.onnx'), META)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'faster_rcnn'])
+@pytest.mark.parametrize('most', [-1, None])
+def test_a_number_of_boxes_is_wanted(tmp_path, name, most):
+    model, cfg = build(name)
+    heads = [
+        getattr(model, part) for part in ('bbox_head', 'rpn_head', 'roi_head')
+        if hasattr(model, part)
+    ]
+    for test_cfg in (head.test_cfg for head in heads):
+        before, test_cfg.max_per_img = test_cfg.max_per_img, most
+        with pytest.raises(ValueError, match=f'max_per_img={most}, which'):
+            save_onnx(model, cfg, str(tmp_path / 'a.onnx'), META)
+        test_cfg.max_per_img = before
 
 
 @pytest.mark.parametrize('name', ['retinanet', 'faster_rcnn'])
