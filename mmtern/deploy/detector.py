@@ -102,22 +102,39 @@ class OnnxDetector(BaseModel):
     def _detect(self, image: Tensor, meta: Dict[str, Any]) -> InstanceData:
         """Return the boxes of one image in pixels of its file."""
         image = image[[2, 1, 0]] if len(image) == 3 else image
+        given = image.shape[1:]
+        image = self._shrunk(image)
+        height, width = image.shape[1:]
         fill = torch.tensor(self.description['fill'], dtype=torch.uint8)
         padded = self._padded(image[None], fill.view(1, -1, 1, 1)).to(
             getattr(torch, self.description.get('pixels', 'uint8')))
         boxes, scores, labels = (x[0] for x in self._run(self.dense, padded))
         if padded.shape[2:] != image.shape[1:]:
             # The graph knows no other border than the padded image's.
-            height, width = image.shape[1:]
             limits = boxes.new_tensor([width, height, width, height])
             boxes = boxes.clamp(min=0).minimum(limits)
-        scale = boxes.new_tensor(meta['scale_factor']).repeat(2)
-        return InstanceData(bboxes=boxes / scale, scores=scores, labels=labels)
+        shrunk = boxes.new_tensor([width / given[1], height / given[0]])
+        scale = boxes.new_tensor(meta['scale_factor']) * shrunk
+        return InstanceData(
+            bboxes=boxes / scale.repeat(2), scores=scores, labels=labels)
 
     def _run(self, session: Session, value: Tensor) -> List[Tensor]:
         (name, ) = session.inputs
         outputs = session.run({name: np.ascontiguousarray(value)})
         return [torch.from_numpy(output) for output in outputs]
+
+    def _shrunk(self, image: Tensor) -> Tensor:
+        """Return an image (C, H, W) that is not larger than the graph's, as
+        tools/detect.py makes it: one that stands upright where the graph is
+        for images that lie."""
+        sides = image.shape[1:]
+        limits = self.input_size or sides
+        factor = min(limits[0] / sides[0], limits[1] / sides[1])
+        if factor >= 1:
+            return image
+        small = [max(1, int(side * factor)) for side in sides]
+        smaller = F.interpolate(image[None].float(), small, mode='bilinear')
+        return smaller[0].round().to(image.dtype)
 
     def _padded(self, images: Tensor, fill: Optional[Tensor] = None) -> Tensor:
         if self.input_size is None:

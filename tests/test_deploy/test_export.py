@@ -182,6 +182,25 @@ def test_boxes_end_where_the_image_does(tmp_path):
     assert boxes[:, 2:].amax(0).tolist() == [150, 100]
 
 
+def test_an_image_that_is_turned_is_made_smaller(tmp_path):
+    model, cfg = build('retinanet')
+    path = str(tmp_path / 'a.onnx')
+    save_onnx(model, cfg, path, META, input_size=(256, 320))
+    data = batch((320, 240))
+    small = copy.deepcopy(data)
+    small['inputs'] = [
+        torch.nn.functional.interpolate(
+            image[None].float(), (256, 192),
+            mode='bilinear')[0].round().byte() for image in data['inputs']
+    ]
+    runner = OnnxDetector(path, cfg.model)
+    (found, ), (expected, ) = runner.test_step(data), runner.test_step(small)
+    found, expected = found.pred_instances, expected.pred_instances
+    assert len(found) == len(expected) > 0
+    torch.testing.assert_close(found.scores, expected.scores)
+    torch.testing.assert_close(found.bboxes, expected.bboxes / 0.8)
+
+
 def test_a_size_that_the_pipelines_images_do_not_fit_in(tmp_path):
     model, cfg = build('retinanet')
     path = tmp_path / 'a.onnx'
