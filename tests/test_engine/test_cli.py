@@ -211,12 +211,11 @@ def test_a_float_run_is_not_resumed_as_a_ternary_one(place, monkeypatch,
             ' at iteration 1: write resume=False to begin with its weights')
 
 
-def test_a_hook_with_a_priority_is_no_mistake():
-    cfg = Config.fromfile(str(REPOSITORY / 'tests' / 'toy_config.py'))
-    for hook in cfg.custom_hooks:
-        hook.priority = 'LOW'
-    require_model(cfg, 'toy_config.py', training=True)
-    assert all(hook.priority == 'LOW' for hook in cfg.custom_hooks)
+def test_a_hook_with_a_priority_is_no_mistake(place):
+    cfg = Config.fromfile(str(place / 'tern.py'))
+    cfg.default_hooks.ternary.priority = 'LOW'
+    require_model(cfg, 'tern.py', training=True)
+    assert cfg.default_hooks.ternary.priority == 'LOW'
 
 
 def test_inspect_ends_with_what_to_do_next(place, monkeypatch, capsys):

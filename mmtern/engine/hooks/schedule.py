@@ -152,7 +152,9 @@ class TernaryScheduleHook(Hook):
         its approach phase over or cut short: ``resume=True`` takes the float
         checkpoint that ``load_from`` names."""
         own = provenance.of_config(runner.cfg or {})
-        if (runner.iter > 0 and self._loaded_float and own is not None
+        # A runner may train on, long after it has loaded a checkpoint.
+        loaded_float, self._loaded_float = self._loaded_float, False
+        if (runner.iter > 0 and loaded_float and own is not None
                 and own.ternary):
             raise ValueError(
                 f'this ternary run would resume the float run of '
