@@ -245,9 +245,9 @@ class DetectorGraphs:
         for index in range(len(boxes)):
             _same_boxes('the graph\'s regions', one(ours, index),
                         one(theirs, index), where)
-        near = np.zeros(boxes.shape[:2], bool)
-        if boxes.shape == other.shape:
-            near = np.abs(boxes - other).max(2) < 1e-3
+        if boxes.shape != other.shape:
+            return
+        near = np.abs(boxes - other).max(2) < 1e-3
         if not near.any():
             return
         features, others = (
@@ -256,9 +256,8 @@ class DetectorGraphs:
         limit = 1e-3 * max(1.0, float(np.abs(features).max()))
         # Rounding decides about the level of a few.
         if (np.abs(features - others).max(1) < limit).mean() < _SAME_BOXES:
-            raise ValueError(
-                'the features of regions differ from the graph\'s '
-                f'{where}')
+            raise ValueError('the features of regions differ from the '
+                             f'graph\'s {where}')
 
     def _spread(self, part: Part, values: Dict[str, Tensor]) -> None:
         """Put scores of all sizes in place of the network's: it scores all of

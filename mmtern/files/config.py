@@ -58,18 +58,6 @@ _RUN = re.compile(r'.*(_dataloader|_evaluator|_cfg|_hooks)|optim_wrapper|'
                   'param_scheduler|log_processor|strategy|runner_type|'
                   'default_scope')
 
-
-def model_to_build(cfg: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return a copy of a config's ``model``, to be built: mmdet's DETRs write
-    into theirs. It has the ``data_preprocessor`` that stands beside it, as
-    mmengine's runner hands it over."""
-    model = copy.deepcopy(cfg['model'])
-    if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor',
-                         copy.deepcopy(cfg['data_preprocessor']))
-    return model
-
-
 # Types that mmcv and mmdet tell apart without a registry.
 _WORDS = frozenset(
     ('nms', 'soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri', 'dilation',
@@ -183,6 +171,17 @@ def _render(value: Any, where: str) -> str:
             'its config is not made of plain literals: '
             f'{where} holds a {type(value).__name__}, {repr(value)[:80]}')
     return repr(value)
+
+
+def model_to_build(cfg: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return a copy of a config's ``model``, to be built: mmdet's DETRs write
+    into theirs. It has the ``data_preprocessor`` that stands beside it, as
+    mmengine's runner hands it over."""
+    model = copy.deepcopy(cfg['model'])
+    if cfg.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor',
+                         copy.deepcopy(cfg['data_preprocessor']))
+    return model
 
 
 def parse_config(text: str) -> Dict[str, Any]:
